@@ -1,0 +1,43 @@
+"""The `footfall` command: registers the verbs and turns errors into one sentence."""
+
+import sys
+
+import typer
+
+from footfall import __version__
+from footfall.errors import FootfallError
+
+app = typer.Typer(
+    name="footfall",
+    help="From a shop's event log to served recommendations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def footfall(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print Footfall's version and stop."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# One import and one line a verb; a verb's file imports what it needs inside its function.
+
+
+def main() -> None:
+    """Run the command; a user's error prints one sentence and exits 1, a broken option exits 2."""
+    try:
+        app()
+    except FootfallError as error:
+        print(f"footfall: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

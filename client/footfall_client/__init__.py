@@ -1,0 +1,1 @@
+"""A light client of a served Footfall model, over gRPC or HTTP."""

@@ -1,0 +1,81 @@
+"""The public contract: names, types, shapes and limits of everything that crosses a process boundary.
+
+Every request carries one user. On the wire each tensor has a leading batch axis of 1, so `item_id` is
+[1, n]; `dims` below leaves it out, as the server's configuration does. -1 is a length that may differ
+from request to request.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PADDING_INDEX = 0
+"""Index of "no item", "no action" and "no gap" alike; real indices start at 1."""
+
+UNKNOWN_INDEX = 2**31 - 1
+"""A candidate the vocabulary does not know: past every catalogue, so it never scores."""
+
+UNKNOWN_TIME = 0
+"""Epoch milliseconds of an event whose time is not known."""
+
+NUM_GAPS = 40
+"""Time-gap buckets: 0 is unknown, b >= 2 holds [2**(b-2), 2**(b-1)) seconds (see history.time_gaps)."""
+
+DEFAULT_ACTION = "view"
+DEFAULT_TOP_K = 20
+DEFAULT_EXCLUDE_SEEN = True
+DEFAULT_MAX_TOP_K = 100
+"""Longest list an engine returns unless exported with another --max-top-k."""
+
+MAX_ID_BYTES = 512
+MAX_ACTIONS = 255
+MAX_EVENTS_READ = 8192
+"""Of a longer request only the newest this many events are looked at, for model and seen items alike."""
+MAX_CANDIDATES = 16384
+
+DataType = Literal["BYTES", "BOOL", "INT32", "INT64", "FP32"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named tensor: `dims` without the batch axis, -1 for a free length."""
+
+    name: str
+    data_type: DataType
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+ENSEMBLE = "footfall"
+PREPROCESS = "preprocess"
+RANKER = "ranker"
+POSTPROCESS = "postprocess"
+COMPOSING_MODELS = (PREPROCESS, RANKER, POSTPROCESS)
+
+ITEM_ID = Tensor("item_id", "BYTES", (-1,))
+ACTION = Tensor("action", "BYTES", (-1,), optional=True)
+TIMESTAMP = Tensor("timestamp", "INT64", (-1,), optional=True)
+TOP_K = Tensor("top_k", "INT32", (1,), optional=True)
+CANDIDATE_ID = Tensor("candidate_id", "BYTES", (-1,), optional=True)
+EXCLUDE_SEEN = Tensor("exclude_seen", "BOOL", (1,), optional=True)
+REQUEST = (ITEM_ID, ACTION, TIMESTAMP, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN)
+
+RECOMMENDED_ID = Tensor("recommended_id", "BYTES", (-1,))
+SCORE = Tensor("score", "FP32", (-1,))
+ACTION_PROBABILITY = Tensor("action_probability", "FP32", (-1,))
+USER_VECTOR = Tensor("user_vector", "FP32", (-1,))
+MODEL_VERSION = Tensor("model_version", "INT64", (1,))
+RESPONSE = (RECOMMENDED_ID, SCORE, ACTION_PROBABILITY, USER_VECTOR, MODEL_VERSION)
+
+# Between the ensemble's steps; these are also the names of every engine's inputs and outputs. A list that
+# would be empty holds one PADDING_INDEX instead, so that no tensor between steps has length 0.
+HISTORY_ITEM = Tensor("history_item", "INT32", (-1,))
+HISTORY_ACTION = Tensor("history_action", "INT32", (-1,))
+HISTORY_GAP = Tensor("history_gap", "INT32", (-1,))
+HISTORY_LENGTH = Tensor("history_length", "INT32", (1,))
+EXCLUDED_INDEX = Tensor("excluded_index", "INT32", (-1,))
+CANDIDATE_INDEX = Tensor("candidate_index", "INT32", (-1,))
+ENGINE_INPUTS = (HISTORY_ITEM, HISTORY_ACTION, HISTORY_GAP, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_INDEX)
+
+ITEM_INDEX = Tensor("item_index", "INT32", (-1,))
+ITEM_SCORE = Tensor("item_score", "FP32", (-1,))
+ENGINE_OUTPUTS = (ITEM_INDEX, ITEM_SCORE, ACTION_PROBABILITY, USER_VECTOR)

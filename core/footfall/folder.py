@@ -1,0 +1,121 @@
+"""Finished folders: written aside, flushed to disk, renamed, and sealed by a manifest.
+
+Data sets, checkpoints and versions are all such folders. A folder under its own name is whole; a killed or
+failed writer leaves at most a `.partial-*` sibling that the next writer of the same name removes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from footfall.errors import InputError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@contextmanager
+def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success flush it and rename it to `target`.
+
+    On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False.
+    """
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already; name another folder or pass --overwrite")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_partials(target)
+    partial = target.parent / f".partial-{target.name}-{os.getpid()}"
+    partial.mkdir()
+    try:
+        yield partial
+        flush(partial)
+        replace_folder(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename `source` to `target`, moving an old `target` out of the way first."""
+    old = target.parent / f".partial-{target.name}-old-{os.getpid()}"
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    _flush_entry(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_partials(target: Path) -> None:
+    """Remove what killed writers of `target` left; a living writer's folder stays."""
+    for partial in target.parent.glob(f".partial-{target.name}-*"):
+        writer = partial.name.rsplit("-", 1)[-1]
+        if not (writer.isdigit() and psutil.pid_exists(int(writer))):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def flush(folder: Path) -> None:
+    """fsync every file and folder below `folder`."""
+    for path in folder.rglob("*"):
+        _flush_entry(path)
+    _flush_entry(folder)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_manifest(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
+    """Seal `folder`: record its kind, `fields`, and size and SHA-256 of every file in it."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {"format": FORMAT, "kind": kind, **fields, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str, Any]:
+    """The manifest of a finished folder of this `kind`.
+
+    Checks that every file is there at its size, with `verify` its SHA-256 too. Raises InputError otherwise.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} is not a finished {kind}: it has no {MANIFEST}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if manifest.get("kind") != kind:
+        raise InputError(f"{folder} holds a {manifest.get('kind')}, expected a {kind}")
+    if manifest.get("format") != FORMAT:
+        raise InputError(f"{folder} has format {manifest.get('format')}, this Footfall reads {FORMAT}")
+    for name, facts in manifest["files"].items():
+        _check_file(folder / name, facts, verify)
+    return manifest
+
+
+def _check_file(path: Path, facts: Mapping[str, Any], verify: bool) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is missing though its manifest lists it: the folder is incomplete")
+    if path.stat().st_size != facts["bytes"]:
+        raise InputError(f"{path} has {path.stat().st_size} bytes, its manifest says {facts['bytes']}")
+    if verify and sha256(path) != facts["sha256"]:
+        raise InputError(f"{path} differs from what was written: its SHA-256 is not the manifest's")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,94 @@
+"""Vocabulary: the two-way map between ids (of items, users, actions) and dense indices.
+
+Indices start at 1; 0 is padding. Within a lineage a vocabulary is append-only: version N's ids are a prefix
+of version N+1's, so an index never changes its meaning.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footfall.contract import PADDING_INDEX
+from footfall.errors import InputError
+
+
+class Vocabulary:
+    """Ids in index order, packed as UTF-8 `values` uint8 [bytes] and `offsets` int64 [ids + 1]."""
+
+    def __init__(self, values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self._values = values
+        self._offsets = offsets
+
+    @classmethod
+    def from_ids(cls, ids: Iterable[str | bytes]) -> "Vocabulary":
+        """Index `ids` in the order given. Raises InputError where one occurs twice."""
+        encoded = [id_.encode() if isinstance(id_, str) else id_ for id_ in ids]
+        lengths = np.fromiter((len(id_) for id_ in encoded), dtype=np.int64, count=len(encoded))
+        values = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        vocabulary = cls(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+        if len(vocabulary._index_of) != len(encoded):
+            raise InputError(f"a vocabulary of {len(encoded)} ids holds an id more than once")
+        return vocabulary
+
+    @classmethod
+    def load(cls, folder: Path) -> "Vocabulary":
+        """Read what `save` wrote, memory-mapped."""
+        return cls(
+            np.load(folder / "values.npy", mmap_mode="r"),
+            np.load(folder / "offsets.npy", mmap_mode="r"),
+        )
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "values.npy", self._values)
+        np.save(folder / "offsets.npy", self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        blob = self._values.tobytes()
+        bounds = self._offsets.tolist()
+        return (blob[start:end] for start, end in pairwise(bounds))
+
+    @cached_property
+    def _index_of(self) -> dict[bytes, int]:
+        return {id_: index for index, id_ in enumerate(self, start=1)}
+
+    def index(self, id_: bytes) -> int:
+        """The id's index, or PADDING_INDEX where it is unknown."""
+        return self._index_of.get(id_, PADDING_INDEX)
+
+    def indices(self, ids: Sequence[bytes]) -> NDArray[np.int32]:
+        """Indices int32 [len(ids)]; PADDING_INDEX where an id is unknown."""
+        lookup = self._index_of
+        return np.fromiter((lookup.get(id_, PADDING_INDEX) for id_ in ids), dtype=np.int32, count=len(ids))
+
+    def id(self, index: int) -> bytes:
+        """The id at `index` >= 1. Raises IndexError for padding and past the end."""
+        if not 1 <= index <= len(self):
+            raise IndexError(f"index {index} is outside 1..{len(self)}")
+        return self._values[self._offsets[index - 1] : self._offsets[index]].tobytes()
+
+    def ids(self, indices: Iterable[int]) -> list[bytes]:
+        return [self.id(int(index)) for index in indices]
+
+    def is_prefix_of(self, other: "Vocabulary") -> bool:
+        """Whether `other` gives every id of this vocabulary the same index."""
+        count = len(self)
+        return (
+            count <= len(other)
+            and np.array_equal(self._offsets, other._offsets[: count + 1])
+            and np.array_equal(self._values, other._values[: self._offsets[-1]])
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the ids in order, hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._offsets).tobytes())
+        digest.update(np.ascontiguousarray(self._values).tobytes())
+        return digest.hexdigest()

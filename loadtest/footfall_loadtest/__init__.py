@@ -1,0 +1,1 @@
+"""Load tests of a served Footfall model: the workload, and the service-level gate."""

@@ -1,0 +1,1 @@
+"""From an event log to a checkpoint: simulation, preparation, model, training, evaluation."""
