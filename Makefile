@@ -1,0 +1,57 @@
+# `make demo` and `make test` need Python 3.11, make and pip; they set up what is missing and say so.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := .demo
+DEMO_OPTIONS := $(if $(LOG),--log "$(LOG)") $(if $(PRESET),--preset $(PRESET)) $(if $(KEEP),--keep-serving)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu lint typecheck setup setup-dev clean
+
+help:  ## Say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(VENV)/.ready  ## From a log to served recommendations; LOG=file uses your own, KEEP=1 leaves it serving
+	@$(BIN)/footfall demo --folder $(DEMO) $(DEMO_OPTIONS)
+
+test: $(VENV)/.ready-dev lint typecheck  ## Everything that runs without a GPU, in minutes
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.ready-dev  ## The tests that take over a minute each
+	$(BIN)/pytest -m "slow and not gpu"
+
+test-gpu: $(VENV)/.ready-dev  ## The tests that need an NVIDIA GPU
+	$(BIN)/pytest -m gpu
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/.ready-dev
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready  ## Only set up what the demo needs
+setup-dev: $(VENV)/.ready-dev  ## Only set up what the tests need
+
+$(VENV)/bin/python:
+	@echo "setup: virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# torch first and by exact version, so that the rest resolves around the build that is installed.
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "setup: Footfall and what it runs on (about a minute)"
+	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt --editable '.[export]'
+	@echo "setup: NVIDIA Triton Inference Server"
+	@$(BIN)/python -m footfall_serving.install
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "setup: test tools and TensorRT"
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:  ## Remove the environment and the demo's files
+	rm -rf $(VENV) $(DEMO)

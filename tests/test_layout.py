@@ -1,0 +1,92 @@
+"""The shape of the repository: which way imports point, what stays light, what may not be committed."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# Package -> the Footfall packages it may import (DESIGN section 2).
+ARROWS = {
+    "core/footfall": set(),
+    "training/footfall_training": {"footfall"},
+    "export/footfall_export": {"footfall", "footfall_training"},
+    "serving/footfall_serving": {"footfall", "footfall_training", "footfall_export"},
+    "client/footfall_client": {"footfall"},
+    "loadtest/footfall_loadtest": {"footfall", "footfall_client"},
+    "cli/footfall_cli": {
+        "footfall",
+        "footfall_training",
+        "footfall_export",
+        "footfall_serving",
+        "footfall_client",
+        "footfall_loadtest",
+    },
+}
+HEAVY = {"torch", "polars", "pyarrow", "onnx", "onnxruntime", "tensorrt_rtx", "locust", "tensorboard"}
+
+
+def tracked_files(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def imported_packages(source: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_point_one_way(package: str) -> None:
+    own = package.split("/")[1]
+    sources = sorted((ROOT / package).rglob("*.py"))
+    assert sources
+    for source in sources:
+        inside = {name for name in imported_packages(source) if name.startswith("footfall")}
+        wrong = inside - ARROWS[package] - {own}
+        assert not wrong, f"{source.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "footfall.history",
+        "footfall_client",
+        "footfall_cli.main",
+        "footfall_loadtest",
+        "footfall_export.engine",
+    ],
+)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+def test_no_file_has_grown_past_300_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in tracked_files("*.py")}
+    long = {
+        str(path.relative_to(ROOT)): length
+        for path, length in lengths.items()
+        if length > 300 and ROOT / "tests" not in path.parents
+    }
+    assert not long
+
+
+def test_nothing_tracked_names_a_machine_path_or_edits_the_import_path() -> None:
+    forbidden = re.compile(r"sys\.path\.(?:append|insert)|(?:^|[\s\"'=(])/(?:root|work|home)/", re.MULTILINE)
+    for path in tracked_files("*.py", "*.md", "*.pbtxt", "*.toml", "Makefile", ".ci/*"):
+        if path == Path(__file__):
+            continue
+        found = forbidden.search(path.read_text())
+        assert not found, f"{path.relative_to(ROOT)}: {found.group(0)!r}" if found else ""
