@@ -6,6 +6,7 @@ import typer
 
 from footfall import __version__
 from footfall.errors import FootfallError
+from footfall_cli.prepare import prepare
 
 app = typer.Typer(
     name="footfall",
@@ -30,6 +31,7 @@ def footfall(
 
 
 # One import and one line a verb; a verb's file imports what it needs inside its function.
+app.command()(prepare)
 
 
 def main() -> None:

@@ -1,0 +1,204 @@
+"""Presets: which columns of a known shop log play which role, and how to tell such a log by its columns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from footfall import events
+from footfall.contract import DEFAULT_ACTION
+from footfall.errors import InputError
+
+FoundBy = Literal["option", "columns"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A known log. Every role lists the names its column goes by; the first that is there is taken.
+
+    `signatures`: sets of columns, each enough to recognise the log. `headerless`: the columns of its files
+    that come without a header line, separated by `headerless_separator`.
+    """
+
+    name: str
+    user: tuple[str, ...]
+    item: tuple[str, ...]
+    time: tuple[str, ...]
+    action: tuple[str, ...] = ()
+    title: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    price: tuple[str, ...] = ()
+    invoice: tuple[str, ...] = ()
+    quantity: tuple[str, ...] = ()
+    signatures: tuple[frozenset[str], ...] = ()
+    headerless: tuple[str, ...] = ()
+    headerless_separator: str = ","
+    default_action: str = DEFAULT_ACTION
+    robot_events_per_minute: int = 60
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The log's column for each role; None where it has none. `invoice` and `quantity` tell cancellations:
+    an invoice that starts with C, a negative quantity.
+    """
+
+    user: str
+    item: str
+    time: str
+    action: str | None = None
+    title: str | None = None
+    category: str | None = None
+    price: str | None = None
+    invoice: str | None = None
+    quantity: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Role -> column, without the roles the log does not fill."""
+        roles = {role: getattr(self, role) for role in ROLES}
+        return {role: column for role, column in roles.items() if column is not None}
+
+
+ROLES = tuple(field.name for field in fields(Columns))
+REQUIRED_ROLES = ("user", "item", "time")
+
+FOOTFALL = Preset(
+    name="footfall",
+    user=(events.USER_ID,),
+    item=(events.ITEM_ID,),
+    time=(events.TIMESTAMP,),
+    action=(events.ACTION,),
+    title=(events.TITLE,),
+    category=(events.CATEGORY,),
+    price=(events.PRICE,),
+    signatures=(frozenset({events.USER_ID, events.ITEM_ID, events.TIMESTAMP}),),
+)
+
+# The most telling signatures first: a Taobao log also has the columns of FOOTFALL.
+PRESETS = (
+    Preset(
+        name="retailrocket",
+        user=("visitorid",),
+        item=("itemid",),
+        time=("timestamp",),
+        action=("event",),
+        signatures=(frozenset({"visitorid", "itemid", "timestamp"}),),
+    ),
+    Preset(
+        name="online-retail",
+        user=("CustomerID", "Customer ID"),
+        item=("StockCode",),
+        time=("InvoiceDate",),
+        title=("Description",),
+        price=("UnitPrice", "Price"),
+        invoice=("InvoiceNo", "Invoice"),
+        quantity=("Quantity",),
+        signatures=(
+            frozenset({"CustomerID", "StockCode", "InvoiceDate"}),
+            frozenset({"Customer ID", "StockCode", "InvoiceDate"}),
+        ),
+        default_action="purchase",
+        robot_events_per_minute=0,  # one order of 100 lines has 100 events in its minute
+    ),
+    Preset(
+        name="taobao",
+        user=("user_id",),
+        item=("item_id",),
+        time=("timestamp",),
+        action=("behavior", "behavior_type", "behaviour"),
+        category=("category_id", "item_category"),
+        signatures=(frozenset({"user_id", "item_id", "behavior"}),),
+        headerless=("user_id", "item_id", "category_id", "behavior", "timestamp"),
+    ),
+    Preset(
+        name="movielens",
+        user=("user_id:token", "userId"),
+        item=("item_id:token", "movieId"),
+        time=("timestamp:float", "timestamp"),
+        title=("movie_title:token_seq", "title"),
+        category=("class:token_seq", "genre:token_seq", "genres"),
+        signatures=(frozenset({"user_id:token", "item_id:token"}), frozenset({"userId", "movieId"})),
+        headerless=("userId", "movieId", "rating", "timestamp"),
+        headerless_separator="\t",
+        robot_events_per_minute=0,  # people rate whole pages of films within a minute
+    ),
+    Preset(
+        name="amazon",
+        user=("reviewerID", "user_id"),
+        item=("parent_asin", "asin", "item_id"),
+        time=("unixReviewTime", "timestamp"),
+        category=("main_category", "categories", "main_cat"),
+        price=("price",),
+        signatures=(frozenset({"reviewerID", "asin"}), frozenset({"user_id", "parent_asin"})),
+        headerless=("user_id", "item_id", "rating", "timestamp"),
+        default_action="purchase",
+        robot_events_per_minute=0,  # stamps of whole days
+    ),
+    FOOTFALL,
+)
+PRESET_NAMES = tuple(preset.name for preset in PRESETS)
+
+# What else the columns of an item table are called, in the logs above and elsewhere.
+ITEM_TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "item": ("item_id", "parent_asin", "asin", "itemid", "movieId", "StockCode", "item_id:token"),
+    "title": ("title", "text_id", "name", "Description", "movie_title:token_seq"),
+    "category": ("category", "main_category", "categories", "category_id", "genres", "class:token_seq"),
+    "price": ("price", "UnitPrice"),
+}
+
+
+def preset_named(name: str) -> Preset:
+    """Raises InputError, listing the known ones, where there is no such preset."""
+    for preset in PRESETS:
+        if preset.name == name:
+            return preset
+    raise InputError(f"unknown preset {name!r}; there are {', '.join(PRESET_NAMES)}")
+
+
+def preset_of_columns(found: Sequence[str]) -> Preset | None:
+    """The first preset one of whose signatures is among the columns `found`."""
+    for preset in PRESETS:
+        if any(signature <= set(found) for signature in preset.signatures):
+            return preset
+    return None
+
+
+def choose_preset(
+    name: str | None, overrides: Mapping[str, str], found: Sequence[str]
+) -> tuple[Preset, FoundBy]:
+    """The preset named, else the one the columns tell, else plain names completed by column options.
+
+    Raises InputError where none of these says which columns to read.
+    """
+    if name is not None:
+        return preset_named(name), "option"
+    detected = preset_of_columns(found)
+    if detected is not None:
+        return detected, "columns"
+    if overrides:
+        return FOOTFALL, "option"
+    raise InputError(
+        f"no preset knows the columns {', '.join(found)}; name yours with --user-column, --item-column and "
+        f"--time-column, or a preset with --preset: {', '.join(PRESET_NAMES)}"
+    )
+
+
+def resolve_columns(
+    preset: Preset, overrides: Mapping[str, str], found: Sequence[str], source: str
+) -> Columns:
+    """The column of each role: the option's in `overrides` (by role), else the preset's first that is there.
+
+    Raises InputError naming the columns found in `source` where one that must be there is not.
+    """
+    chosen: dict[str, str] = {}
+    for role in ROLES:
+        named = overrides.get(role)
+        candidates = getattr(preset, role) if named is None else (named,)
+        present = [column for column in candidates if column in found]
+        if present:
+            chosen[role] = present[0]
+        elif named is not None or role in REQUIRED_ROLES:
+            raise InputError(
+                f"{source} has no {role} column {' or '.join(candidates)}; it has {', '.join(found)} "
+                f"(name it with --{role}-column)"
+            )
+    return Columns(**chosen)

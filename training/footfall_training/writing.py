@@ -1,0 +1,67 @@
+"""Writing a data set's files."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from footfall.errors import InputError
+from footfall.folder import write_manifest
+from footfall.vocabulary import Vocabulary
+from footfall_training import splits
+from footfall_training.coding import PackedLog
+from footfall_training.dataset import KIND, Split
+from footfall_training.ids import pack_ids
+from footfall_training.source import Source
+
+
+@contextmanager
+def full_disk_is_an_input_error(out: Path) -> Iterator[None]:
+    """One sentence for what the system says when `out` cannot be written (for reading: log.reading)."""
+    try:
+        yield
+    except OSError as error:
+        # numpy reports a short write as "N requested and M written", without an errno.
+        reason = error.strerror or str(error)
+        raise InputError(f"{out} cannot be written, nothing is left of it: {reason}") from error
+
+
+def write_arrays(folder: Path, packed: PackedLog, items: pl.DataFrame, split: Mapping[str, Split]) -> None:
+    """Every file of dataset.Dataset but the report and the manifest."""
+    histories = packed.histories
+    for name in ("item", "action", "time", "offsets"):
+        np.save(folder / f"{name}.npy", getattr(histories, name))
+    for name, of_users in split.items():
+        np.save(folder / f"split_{name}.npy", splits.columns(of_users))
+    pack_ids(packed.user_ids).save(folder / "users")
+    pack_ids(packed.item_ids).save(folder / "items")
+    Vocabulary.from_ids(packed.action_names).save(folder / "actions")
+    with (folder / "items.parquet").open("wb") as file:
+        items.write_parquet(file)
+
+
+def seal_dataset(
+    folder: Path,
+    report: Mapping[str, Any],
+    lineage: str,
+    repeat_ms: int,
+    options: Mapping[str, Any],
+    source: Source,
+) -> None:
+    """Write the report and the manifest: from here on the folder counts as a data set."""
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    fields = {
+        "lineage": lineage,
+        "repeat_ms": repeat_ms,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "preset": source.preset.name,
+        "columns": source.columns.named(),
+        "options": options,
+        "source": source.files_as_dicts(),
+    }
+    write_manifest(folder, KIND, fields)
