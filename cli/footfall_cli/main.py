@@ -7,6 +7,7 @@ import typer
 from footfall import __version__
 from footfall.errors import FootfallError
 from footfall_cli.prepare import prepare
+from footfall_cli.train import train
 
 app = typer.Typer(
     name="footfall",
@@ -32,6 +33,7 @@ def footfall(
 
 # One import and one line a verb; a verb's file imports what it needs inside its function.
 app.command()(prepare)
+app.command()(train)
 
 
 def main() -> None:

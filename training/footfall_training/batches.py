@@ -1,0 +1,89 @@
+"""Batches: windows of training histories, grouped by length, in an order that (seed, epoch) alone decides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footfall.errors import InputError
+from footfall.history import Histories, slices, time_gaps
+
+POOL_BATCHES = 64
+"""Windows are sorted by length within a random pool of this many batches: short padding, still random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed inputs and, event by event, what came next: int64 [events] each, offsets int64 [windows + 1]."""
+
+    item: Tensor
+    action: Tensor
+    gap: Tensor
+    offsets: Tensor
+    next_item: Tensor
+    next_action: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Event ranges start[i]:end[i] (int64), each within one user and at most max_length + 1 long."""
+
+    histories: Histories
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, histories: Histories, train_end: NDArray[np.int64], max_length: int) -> "Windows":
+        """Cut each history's first `train_end` events so that each but the first is a target exactly once."""
+        first, num_events = histories.offsets[:-1], train_end
+        num_windows = np.maximum(-(-(num_events - 1) // max_length), 0)
+        user = np.repeat(np.arange(len(first)), num_windows)
+        before = np.arange(len(user)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
+        # Counted from the newest event, so that only a history's oldest window is short.
+        end = first[user] + num_events[user] - before * max_length
+        start = np.maximum(end - max_length - 1, first[user])
+        if not len(start):
+            raise InputError("no user has two training events, so there is no next item to learn from")
+        return cls(histories, start, end)
+
+    @property
+    def num_targets(self) -> int:
+        return int((self.end - self.start - 1).sum())
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """Window numbers of every batch of the epoch."""
+        random = np.random.default_rng((seed, epoch))
+        order = random.permutation(len(self.start))
+        pool = np.arange(len(order)) // (batch_size * POOL_BATCHES)
+        length = (self.end - self.start)[order]
+        order = order[np.lexsort((length, pool))]
+        parts = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
+        return [parts[index] for index in random.permutation(len(parts))]
+
+    def load(self, windows: NDArray[np.int64]) -> Batch:
+        packed = slices(self.histories, self.start[windows], self.end[windows])
+        is_input = np.ones(packed.num_events, dtype=bool)
+        is_input[packed.offsets[1:] - 1] = False
+        is_target = np.ones(packed.num_events, dtype=bool)
+        is_target[packed.offsets[:-1]] = False
+        offsets = packed.offsets - np.arange(len(packed.offsets))
+        columns = (
+            packed.item[is_input],
+            packed.action[is_input],
+            time_gaps(packed)[is_input],
+            offsets,
+            packed.item[is_target],
+            packed.action[is_target],
+        )
+        return Batch(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
+
+    def epoch(self, batch_size: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The epoch's batches, without its first `skip`."""
+        for windows in self.batches(batch_size, seed, epoch)[skip:]:
+            yield self.load(windows)

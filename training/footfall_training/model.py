@@ -1,0 +1,125 @@
+"""SequenceModel: a causal transformer over packed histories.
+
+SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, action and time-gap embeddings, a tied output
+and a second head for the next action.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from footfall.contract import NUM_GAPS, PADDING_INDEX
+from footfall.errors import InputError
+from footfall_training.layout import Layout, Packed, Padded, causal_attention
+
+EMBEDDING_STD = 0.02
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a SequenceModel; counts leave padding out."""
+
+    num_items: int
+    num_actions: int
+    width: int = 64
+    num_layers: int = 2
+    num_heads: int = 2
+    max_length: int = 50
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.width % self.num_heads:
+            raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
+
+
+class Block(nn.Module):
+    """Pre-norm self-attention and feed-forward, both residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        packed = self.query_key_value(self.attention_norm(tokens))
+        mixed = layout.unpad(causal_attention(layout.pad(packed), self.num_heads))
+        tokens = tokens + self.dropout(self.attention_out(mixed))
+        return tokens + self.dropout(self.feed_forward(tokens))
+
+
+class SequenceModel(nn.Module):
+    """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
+
+    item_popularity: Tensor
+    action_prior: Tensor
+    action_scale: Tensor
+    action_bias: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item_embedding = nn.Embedding(config.num_items + 1, config.width, padding_idx=PADDING_INDEX)
+        self.action_embedding = nn.Embedding(config.num_actions + 1, config.width, padding_idx=PADDING_INDEX)
+        self.position_embedding = nn.Embedding(config.max_length, config.width)
+        self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = nn.LayerNorm(config.width)
+        self.action_head = nn.Linear(config.width, config.num_actions)
+        # Set after training: the list for an empty history, and the calibration of the action head.
+        self.register_buffer("item_popularity", torch.zeros(config.num_items + 1))
+        self.register_buffer("action_prior", torch.full((config.num_actions,), 1 / config.num_actions))
+        self.register_buffer("action_scale", torch.ones(config.num_actions))
+        self.register_buffer("action_bias", torch.zeros(config.num_actions))
+        self.apply(_initialise)
+
+    def encode(self, item: Tensor, action: Tensor, gap: Tensor, offsets: Tensor) -> Tensor:
+        """Packed: int [events] each and int64 [users + 1] -> float [events, width]."""
+        return self._encode(item, action, gap, Packed(offsets))
+
+    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
+        """Padded from the left: int [batch, length] each -> float [batch, length, width]."""
+        return self._encode(item, action, gap, Padded(item.shape[1], item.device))
+
+    def _encode(self, item: Tensor, action: Tensor, gap: Tensor, layout: Layout) -> Tensor:
+        tokens = (self.item_embedding(item) + self.action_embedding(action)) * math.sqrt(self.config.width)
+        tokens = tokens + self.position_embedding(layout.position) + self.gap_embedding(gap)
+        tokens = self.dropout(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, layout)
+        hidden: Tensor = self.final_norm(tokens)
+        return hidden
+
+    def item_table(self) -> Tensor:
+        """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""
+        table: Tensor = self.item_embedding.weight
+        return table
+
+    def action_logits(self, hidden: Tensor) -> Tensor:
+        """Calibrated logits of the next event's action: [..., width] -> [..., num_actions]."""
+        logits: Tensor = self.action_head(hidden)
+        return logits * self.action_scale + self.action_bias
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=EMBEDDING_STD)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx].detach())
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,78 @@
+"""TrainingState: all that a killed run needs to go on to the same weights."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from footfall.errors import InputError
+
+STATE = "state.pt"
+
+
+@dataclass
+class TrainingState:
+    """`batch` counts the batches done in `epoch`; best_* belong to the best validation so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_ndcg: float = -1.0
+    best_epoch: int = -1
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_state(
+    folder: Path,
+    state: TrainingState,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: dict[str, Any],
+) -> None:
+    """Write the state aside and rename it, so that a kill at any instant leaves the previous one."""
+    content = {
+        "run": run,
+        "state": vars(state),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "cuda_random": torch.cuda.get_rng_state_all(),
+    }
+    aside = folder / f".{STATE}"
+    with aside.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(folder / STATE)
+
+
+def load_state(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: dict[str, Any],
+) -> TrainingState:
+    """Restore what `save_state` wrote, if anything; otherwise a state at the beginning.
+
+    Raises InputError where `run` (data set, model and options) is not the run that was saved.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return TrainingState()
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    changed = [key for key in run if content["run"].get(key) != run[key]]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{folder} was started with {key} {content['run'].get(key)!r}, not {run[key]!r}; resume it with"
+            " the same options or remove it"
+        )
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["random"])
+    if content["cuda_random"]:
+        torch.cuda.set_rng_state_all(content["cuda_random"])
+    return TrainingState(**content["state"])

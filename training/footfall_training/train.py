@@ -1,0 +1,178 @@
+"""Training: the loop from a data set to a checkpoint, and how it resumes."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footfall.errors import InputError
+from footfall.history import newest
+from footfall.metrics import ranking_metrics
+from footfall_training.baselines import training_histories
+from footfall_training.batches import Batch, Windows
+from footfall_training.calibration import calibrate
+from footfall_training.checkpoint import save_checkpoint
+from footfall_training.dataset import Dataset
+from footfall_training.evaluation import Targets, rank_targets
+from footfall_training.losses import action_loss, full_softmax, sampled_softmax
+from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.options import TrainOptions
+from footfall_training.progress import TrainingProgress
+from footfall_training.scorer import ModelScorer
+from footfall_training.state import load_state, save_state
+
+NUM_SAMPLES = 256
+"""Real histories a checkpoint carries for parity reports and canaries."""
+NEGATIVE_POWER = 0.75
+"""Negatives are drawn by popularity to this power (Mikolov et al., 2013)."""
+FINAL_RATE = 0.1
+"""The cosine schedule ends at this share of the learning rate."""
+
+
+def train(
+    dataset: Dataset, out: Path, config: ModelConfig, options: TrainOptions, *, resume: bool = False
+) -> dict[str, Any]:
+    """Train on `dataset` and write a finished checkpoint to `out`; returns its metrics.
+
+    The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
+    on a CPU. Raises InputError where that folder or `out` is in the way.
+    """
+    folder = out.with_name(f"{out.name}.training")
+    if out.exists():
+        raise InputError(f"{out} exists already; name another folder")
+    if folder.exists() and not resume:
+        raise InputError(f"{folder} holds an unfinished run; go on with --resume or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(dataset, folder, config, options)
+    metrics = trainer.run()
+    calibrate(trainer.model, trainer.validation, trainer.device)
+    _fill_priors(trainer.model, dataset, options)
+    samples = newest(
+        Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
+    )
+    save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics)
+    _remove(folder)
+    return metrics
+
+
+class Trainer:
+    """One run: model, optimizer, data and how far it is."""
+
+    def __init__(self, dataset: Dataset, folder: Path, config: ModelConfig, options: TrainOptions) -> None:
+        torch.manual_seed(options.seed)
+        self.folder, self.config, self.options = folder, config, options
+        self.device = torch.device(options.device)
+        self.model = SequenceModel(config).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay
+        )
+        train_end = dataset.split(options.split).train_end
+        self.windows = Windows.cut(dataset.histories, train_end, config.max_length)
+        self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
+        self.num_batches = -(-len(self.windows.start) // options.batch_size)
+        training = training_histories(dataset, options.split)
+        count = np.bincount(training.item, minlength=config.num_items + 1)
+        self._draw = torch.from_numpy(count**NEGATIVE_POWER).to(self.device)
+        share = self._draw / self._draw.sum()
+        self._log_q = torch.log(share * options.num_negatives).float()
+        self._identity = {
+            "dataset": dataset.items.fingerprint(),
+            "events": dataset.histories.num_events,
+            **asdict(config),
+            **asdict(options),
+        }
+        self.state = load_state(folder, self.model, self.optimizer, self._identity)
+
+    def run(self) -> dict[str, Any]:
+        """Train until the last epoch or until validation has not improved for `patience` epochs."""
+        done = self.state.step
+        with TrainingProgress(self.folder, self.options.epochs, self.num_batches, done) as progress:
+            while self.state.epoch < self.options.epochs and not self._stalled():
+                self._train_epoch(progress)
+                self._validate(progress)
+            self.model.load_state_dict(self.state.best_weights)
+            return {
+                "validation": self._metrics(),
+                "best_epoch": self.state.best_epoch + 1,
+                "epochs": self.state.epoch,
+                "events_per_second": progress.events / max(progress.seconds, 1e-9),
+            }
+
+    def _stalled(self) -> bool:
+        return self.state.epoch - self.state.best_epoch > self.options.patience
+
+    def _train_epoch(self, progress: TrainingProgress) -> None:
+        options, state = self.options, self.state
+        self.model.train()
+        for batch in self.windows.epoch(options.batch_size, options.seed, state.epoch, skip=state.batch):
+            progress.start_batch()
+            losses = self._step(batch.to(self.device))
+            state.batch += 1
+            state.step += 1
+            progress.batch(state.epoch, state.step, len(batch.next_item), losses)
+            if state.step % options.save_every == 0:
+                self._save()
+
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * self._rate(self.state.step)
+        losses = self.losses(batch)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(losses["item"] + self.options.action_weight * losses["action"])
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        self.optimizer.step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean next-item and next-action cross-entropy of a batch."""
+        hidden = self.model.encode(batch.item, batch.action, batch.gap, batch.offsets)
+        table = self.model.item_table()
+        if self.options.loss == "full":
+            item = full_softmax(hidden, table, batch.next_item)
+        else:
+            negative = torch.multinomial(self._draw, self.options.num_negatives, replacement=True)
+            item = sampled_softmax(hidden, table, batch.next_item, negative, self._log_q)
+        return {"item": item, "action": action_loss(self.model.action_logits(hidden), batch.next_action)}
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to FINAL_RATE."""
+        if step < self.options.warmup_steps:
+            return (step + 1) / self.options.warmup_steps
+        total = self.num_batches * self.options.epochs
+        progress = (step - self.options.warmup_steps) / max(total - self.options.warmup_steps, 1)
+        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+    def _validate(self, progress: TrainingProgress) -> None:
+        state = self.state
+        metrics = self._metrics()
+        progress.validation(state.epoch, state.step, metrics)
+        if metrics["ndcg@10"] > state.best_ndcg:
+            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            state.best_ndcg, state.best_epoch, state.best_weights = metrics["ndcg@10"], state.epoch, weights
+        state.epoch, state.batch = state.epoch + 1, 0
+        self._save()
+
+    def _metrics(self) -> dict[str, float]:
+        scorer = ModelScorer(self.model, self.device)
+        return ranking_metrics(rank_targets(scorer, self.validation, self.config.num_items))
+
+    def _save(self) -> None:
+        save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
+
+
+def _fill_priors(model: SequenceModel, dataset: Dataset, options: TrainOptions) -> None:
+    """What to answer for an empty history: log share of every item, share of every action, add-one smoothed."""
+    training = training_histories(dataset, options.split)
+    items = np.bincount(training.item, minlength=model.config.num_items + 1) + 1.0
+    actions = np.bincount(training.action, minlength=model.config.num_actions + 1)[1:] + 1.0
+    model.item_popularity.copy_(torch.from_numpy(np.log(items / items.sum())))
+    model.action_prior.copy_(torch.from_numpy(actions / actions.sum()))
+
+
+def _remove(folder: Path) -> None:
+    """Drop the resume state of a finished run; its TensorBoard scalars stay."""
+    (folder / "state.pt").unlink()
