@@ -58,7 +58,8 @@ class Block(nn.Module):
         packed = self.query_key_value(self.attention_norm(tokens))
         mixed = layout.unpad(causal_attention(layout.pad(packed), self.num_heads))
         tokens = tokens + self.dropout(self.attention_out(mixed))
-        return tokens + self.dropout(self.feed_forward(tokens))
+        output: Tensor = tokens + self.dropout(self.feed_forward(tokens))
+        return output
 
 
 class SequenceModel(nn.Module):

@@ -23,7 +23,7 @@ from footfall_training.model import ModelConfig, SequenceModel
 from footfall_training.options import TrainOptions
 from footfall_training.progress import TrainingProgress
 from footfall_training.scorer import ModelScorer
-from footfall_training.state import load_state, save_state
+from footfall_training.state import STATE, TrainingState, load_state, save_state
 
 NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""
@@ -39,7 +39,7 @@ def train(
     """Train on `dataset` and write a finished checkpoint to `out`; returns its metrics.
 
     The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
-    on a CPU. Raises InputError where that folder or `out` is in the way.
+    on a CPU; its TensorBoard scalars stay. Raises InputError where that folder or `out` is in the way.
     """
     folder = out.with_name(f"{out.name}.training")
     if out.exists():
@@ -55,7 +55,7 @@ def train(
         Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
     )
     save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics)
-    _remove(folder)
+    (folder / STATE).unlink()
     return metrics
 
 
@@ -171,8 +171,3 @@ def _fill_priors(model: SequenceModel, dataset: Dataset, options: TrainOptions) 
     actions = np.bincount(training.action, minlength=model.config.num_actions + 1)[1:] + 1.0
     model.item_popularity.copy_(torch.from_numpy(np.log(items / items.sum())))
     model.action_prior.copy_(torch.from_numpy(actions / actions.sum()))
-
-
-def _remove(folder: Path) -> None:
-    """Drop the resume state of a finished run; its TensorBoard scalars stay."""
-    (folder / "state.pt").unlink()
