@@ -46,10 +46,10 @@ def mark_dropped(histories: Histories, rules: CleaningRules, progress: Progress)
     return marks
 
 
-def blocks(histories: Histories) -> Iterator[tuple[Histories, int, int]]:
-    """Consecutive users of about BLOCK_EVENTS events each, with their first and end event."""
+def blocks(histories: Histories, block_events: int = BLOCK_EVENTS) -> Iterator[tuple[Histories, int, int]]:
+    """Consecutive users of about `block_events` events together, with their first and end event."""
     offsets = histories.offsets
-    wanted = np.arange(0, histories.num_events, BLOCK_EVENTS)
+    wanted = np.arange(0, histories.num_events, block_events)
     bounds = np.unique(np.append(np.searchsorted(offsets, wanted), histories.num_users))
     for first, last in pairwise(bounds.tolist()):
         start, end = int(offsets[first]), int(offsets[last])

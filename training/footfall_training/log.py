@@ -44,6 +44,8 @@ class LogFile:
 
     def columns(self) -> list[str]:
         """Raises InputError where the file is empty or cannot be read."""
+        if self.path.stat().st_size == 0:
+            raise InputError(f"{self.path} is empty: it holds no events")
         with reading(self.path):
             return self.scan().collect_schema().names()
 
@@ -71,15 +73,15 @@ def find_logs(paths: Sequence[Path]) -> list[LogFile]:
             if not inside:
                 raise InputError(f"{path} holds no log file; expected {FORMATS}")
             files += inside
-        elif path.is_file():
-            files.append(path)
         else:
-            raise InputError(f"{path} does not exist")
+            files.append(path)
     return [log_file(path) for path in files]
 
 
 def log_file(path: Path) -> LogFile:
-    """Raises InputError where the name does not tell a format that can be read."""
+    """Raises InputError where there is no such file or its name tells no format that can be read."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
     suffix = _suffix(path)
     if suffix is None:
         raise InputError(f"{path} is not a log by its name; expected {FORMATS}")

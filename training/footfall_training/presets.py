@@ -129,7 +129,7 @@ PRESETS = (
         category=("main_category", "categories", "main_cat"),
         price=("price",),
         signatures=(frozenset({"reviewerID", "asin"}), frozenset({"user_id", "parent_asin"})),
-        headerless=("user_id", "item_id", "rating", "timestamp"),
+        headerless=("user_id", "parent_asin", "rating", "timestamp"),
         default_action="purchase",
         robot_events_per_minute=0,  # stamps of whole days
     ),
@@ -163,11 +163,11 @@ def preset_of_columns(found: Sequence[str]) -> Preset | None:
 
 
 def choose_preset(
-    name: str | None, overrides: Mapping[str, str], found: Sequence[str]
+    name: str | None, overrides: Mapping[str, str], found: Sequence[str], source: str
 ) -> tuple[Preset, FoundBy]:
-    """The preset named, else the one the columns tell, else plain names completed by column options.
+    """The preset named, else the one the columns tell, else FOOTFALL where options name the columns.
 
-    Raises InputError where none of these says which columns to read.
+    Raises InputError, naming `source`, where none of these says which columns to read.
     """
     if name is not None:
         return preset_named(name), "option"
@@ -176,9 +176,11 @@ def choose_preset(
         return detected, "columns"
     if overrides:
         return FOOTFALL, "option"
+    if set(found) & set(events.EVENT_COLUMNS):
+        return FOOTFALL, "columns"
     raise InputError(
-        f"no preset knows the columns {', '.join(found)}; name yours with --user-column, --item-column and "
-        f"--time-column, or a preset with --preset: {', '.join(PRESET_NAMES)}"
+        f"no preset knows the columns of {source}: {', '.join(found)}; name them with --user-column, "
+        f"--item-column and --time-column, or a preset with --preset: {', '.join(PRESET_NAMES)}"
     )
 
 

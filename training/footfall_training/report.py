@@ -85,6 +85,7 @@ def _summary(report: Mapping[str, Any]) -> Table:
     actions = ", ".join(f"{name} {count:,}" for name, count in report["actions"].items())
     table.add_row("preset", preset_line(report))
     table.add_row("rows read", f"{report['rows_read']:,} from {len(report['files'])} file(s)")
+    table.add_row("cleaning", _rules_line(report["rules"]))
     table.add_row("events kept", f"{report['events']:,}")
     table.add_row("users", f"{report['users']:,}")
     table.add_row("items", f"{report['items']:,}")
@@ -95,6 +96,12 @@ def _summary(report: Mapping[str, Any]) -> Table:
     table.add_row("splits", "; ".join(_split_line(name, facts) for name, facts in report["splits"].items()))
     table.add_row("speed", f"{report['seconds']:.1f} s, {report['events_per_second']:,} events/s")
     return table
+
+
+def _rules_line(rules: Mapping[str, Any]) -> str:
+    repeat_ms, robots, k = rules["history"]["repeat_ms"], rules["robot_events_per_minute"], rules["k_core"]
+    repeats = "repeats kept" if repeat_ms < 0 else f"repeats within {repeat_ms / 1000:g} s dropped"
+    return f"{repeats}; robots {f'over {robots} events a minute' if robots else 'not looked for'}; {k}-core"
 
 
 def _split_line(name: str, facts: Mapping[str, Any]) -> str:

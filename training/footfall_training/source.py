@@ -32,6 +32,6 @@ def open_source(logs: Sequence[Path], preset_name: str | None, overrides: Mappin
     named = None if preset_name is None else preset_named(preset_name)
     files = [with_header(file, named) for file in find_logs(logs)]
     found = list(files[0].headerless) or files[0].columns()
-    preset, found_by = choose_preset(preset_name, overrides, found)
+    preset, found_by = choose_preset(preset_name, overrides, found, str(files[0].path))
     columns = resolve_columns(preset, overrides, found, str(files[0].path))
     return Source(files, preset, found_by, columns)

@@ -61,12 +61,12 @@ def detect_time_format(values: pl.Series, unit: TimeUnit) -> TimeFormat | None:
         return TimeFormat()
     sample = values.drop_nulls().head(SAMPLE)
     numbers = sample.cast(pl.Float64, strict=False).drop_nulls()
-    if values.dtype.is_numeric() or 2 * len(numbers) > len(sample):
-        return TimeFormat(unit=_unit_of(numbers) if unit == "auto" else unit)
-    best = max(TEXT_FORMATS, key=lambda text: TimeFormat(text_format=text).milliseconds(sample).count())
-    if TimeFormat(text_format=best).milliseconds(sample).count() == 0:
-        return None
-    return TimeFormat(text_format=best)
+    as_numbers = TimeFormat(unit=_unit_of(numbers) if unit == "auto" else unit)
+    if values.dtype != pl.String:
+        return as_numbers
+    formats = [as_numbers, *(TimeFormat(text_format=text) for text in TEXT_FORMATS)]
+    parsed = [candidate.milliseconds(sample).count() for candidate in formats]
+    return formats[parsed.index(max(parsed))] if any(parsed) else None
 
 
 def iso_time(epoch_ms: int) -> str:
@@ -78,7 +78,7 @@ def iso_time(epoch_ms: int) -> str:
 
 def _unit_of(numbers: pl.Series) -> str:
     """Seconds up to the year 5138, then milliseconds, then microseconds: the median's size decides."""
-    middle = abs(float(str(numbers.median() or 0)))
+    middle = abs(float(numbers.quantile(0.5, "lower") or 0))
     return "s" if middle < 1e11 else "ms" if middle < 1e14 else "us"
 
 
