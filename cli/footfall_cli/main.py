@@ -6,6 +6,7 @@ import typer
 
 from footfall import __version__
 from footfall.errors import FootfallError
+from footfall_cli.export import export
 from footfall_cli.prepare import prepare
 from footfall_cli.train import train
 
@@ -34,6 +35,7 @@ def footfall(
 # One import and one line a verb; a verb's file imports what it needs inside its function.
 app.command()(prepare)
 app.command()(train)
+app.command()(export)
 
 
 def main() -> None:

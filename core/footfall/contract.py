@@ -26,6 +26,8 @@ DEFAULT_EXCLUDE_SEEN = True
 DEFAULT_MAX_TOP_K = 100
 """Longest list an engine returns unless exported with another --max-top-k."""
 
+MAX_BATCH = 64
+"""Requests a model of the server takes at once."""
 MAX_ID_BYTES = 512
 MAX_ACTIONS = 255
 MAX_EVENTS_READ = 8192

@@ -20,6 +20,7 @@ from footfall_training.model import ModelConfig, SequenceModel
 
 KIND = "checkpoint"
 WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,11 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> ModelConfig:
-        options = json.loads((self.folder / "config.json").read_text())
-        try:
-            return ModelConfig(**options)
-        except TypeError as error:
-            raise InputError(f"{self.folder / 'config.json'} is not of this Footfall: {error}") from error
+        return load_config(self.folder)
 
     def load_model(self) -> SequenceModel:
         """The model in evaluation mode, on the CPU."""
-        model = SequenceModel(self.config)
-        model.load_state_dict(safetensors.torch.load_file(self.folder / WEIGHTS))
-        return model.eval()
+        return load_weights(self.folder)
 
     @cached_property
     def items(self) -> Vocabulary:
@@ -76,6 +71,22 @@ class Checkpoint:
         return metrics
 
 
+def load_config(folder: Path) -> ModelConfig:
+    """Raises InputError where config.json holds a key this Footfall does not know."""
+    options = json.loads((folder / CONFIG).read_text())
+    try:
+        return ModelConfig(**options)
+    except TypeError as error:
+        raise InputError(f"{folder / CONFIG} is not of this Footfall: {error}") from error
+
+
+def load_weights(folder: Path) -> SequenceModel:
+    """The model of any folder with config.json and weights.safetensors, in evaluation mode, on the CPU."""
+    model = SequenceModel(load_config(folder))
+    model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    return model.eval()
+
+
 def save_checkpoint(
     target: Path,
     model: SequenceModel,
@@ -87,7 +98,7 @@ def save_checkpoint(
 ) -> None:
     """Write `model` and what it needs of `dataset` as one finished folder."""
     with written_aside(target, overwrite=overwrite) as folder:
-        (folder / "config.json").write_text(json.dumps(asdict(model.config), indent=2) + "\n")
+        (folder / CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
         safetensors.torch.save_file(model.state_dict(), folder / WEIGHTS)
         dataset.items.save(folder / "items")
         dataset.actions.save(folder / "actions")

@@ -1,0 +1,41 @@
+"""Canary: real requests with the answers expected of them, which a version carries and publishing replays."""
+
+from typing import Any
+
+import numpy as np
+
+from footfall.contract import DEFAULT_TOP_K
+from footfall.history import model_input, slices
+from footfall_export.engine import Batch, Engine, IndexLists
+from footfall_export.parity import THRESHOLDS
+from footfall_training.checkpoint import Checkpoint
+
+NUM_REQUESTS = 8
+
+
+def canary(checkpoint: Checkpoint, reference: Engine, precision: str) -> dict[str, Any]:
+    """{"tolerance": of a score, "agreement": of the list, "requests": [{item_id, ..., recommended_id, score}]}."""
+    samples = checkpoint.samples
+    requests = []
+    for user in range(min(NUM_REQUESTS, samples.num_users)):
+        history = slices(samples, samples.offsets[user : user + 1], samples.offsets[user + 1 : user + 2])
+        inputs = model_input(history, checkpoint.config.max_length)
+        scores = reference.score(
+            Batch(inputs, IndexLists.of([history.item]), IndexLists.of([history.item[:0]]))
+        )
+        listed = np.flatnonzero(np.isfinite(scores.item_score[0]))[:DEFAULT_TOP_K]
+        requests.append(
+            {
+                "item_id": _texts(checkpoint.items.ids(history.item)),
+                "action": _texts(checkpoint.actions.ids(history.action)),
+                "timestamp": history.time.tolist(),
+                "recommended_id": _texts(checkpoint.items.ids(scores.item_index[0, listed])),
+                "score": scores.item_score[0, listed].tolist(),
+            }
+        )
+    threshold = THRESHOLDS[precision]
+    return {"tolerance": threshold.difference, "agreement": threshold.agreement, "requests": requests}
+
+
+def _texts(ids: list[bytes]) -> list[str]:
+    return [id_.decode() for id_ in ids]

@@ -1,0 +1,131 @@
+"""Engine: the one interface of every runtime that ranks, and the choice among them.
+
+Importing this module imports no runtime, so that the server's Python stub starts fast.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footfall.contract import PADDING_INDEX
+from footfall.errors import InputError
+from footfall.history import ModelInput, bucket_width, pad
+from footfall_export.version import Version
+
+
+@dataclass(frozen=True)
+class IndexLists:
+    """One list of item indices a user, packed: values int32 [entries], offsets int64 [users + 1]."""
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, lists: list[NDArray[np.int32]]) -> "IndexLists":
+        lengths = [len(values) for values in lists]
+        values = np.concatenate(lists) if lists else np.zeros(0, np.int32)
+        return cls(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What to rank for: packed histories, and each user's excluded items and candidates (none: the catalogue)."""
+
+    history: ModelInput
+    excluded: IndexLists
+    candidate: IndexLists
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Best first: item_index int32 [users, k], item_score float32 [users, k]; -inf and index 0 past the last.
+
+    action_probability float32 [users, actions], user_vector float32 [users, width].
+    """
+
+    item_index: NDArray[np.int32]
+    item_score: NDArray[np.float32]
+    action_probability: NDArray[np.float32]
+    user_vector: NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A checkpoint compiled for a runtime."""
+
+    def score(self, batch: Batch) -> Scores: ...
+
+
+def load_engine(version: Version, device: str = "cpu") -> Engine:
+    """The version's engine, by the runtime its manifest names; never another one.
+
+    Raises InputError where the name is unknown, NotReadyError where its runtime cannot run here.
+    """
+    try:
+        load = ENGINES[version.engine]
+    except KeyError:
+        known = ", ".join(ENGINES)
+        raise InputError(f"{version.folder} has engine {version.engine!r}; there are {known}") from None
+    return load(version, device)
+
+
+def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]:
+    """The batch as contract.ENGINE_INPUTS: every list padded to a power of two, histories to at most max_length."""
+    history, excluded, candidate = batch.history, batch.excluded, batch.candidate
+    lengths = np.diff(history.offsets)
+    width = min(_width(history.offsets), max_length)
+    return {
+        "history_item": pad(history.item, history.offsets, width),
+        "history_action": pad(history.action, history.offsets, width),
+        "history_gap": pad(history.gap, history.offsets, width),
+        "history_length": lengths.astype(np.int32)[:, None],
+        "excluded_index": pad(excluded.values, excluded.offsets, _width(excluded.offsets)),
+        "candidate_index": pad(candidate.values, candidate.offsets, _width(candidate.offsets)),
+    }
+
+
+def unpad_history(row: dict[str, NDArray[np.int32]]) -> ModelInput:
+    """One user's history tensors [n] and history_length [1] -> packed, without what pads them."""
+    length = int(row["history_length"][0])
+    return ModelInput(
+        row["history_item"][:length],
+        row["history_action"][:length],
+        row["history_gap"][:length],
+        np.array([0, length]),
+    )
+
+
+def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    kept: NDArray[np.int32] = values[values != PADDING_INDEX]
+    return kept
+
+
+def _width(offsets: NDArray[np.int64]) -> int:
+    return bucket_width(int(np.diff(offsets).max(initial=0)))
+
+
+def _onnxruntime(version: Version, device: str) -> Engine:
+    from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(version)
+
+
+def _tensorrt(version: Version, device: str) -> Engine:
+    from footfall_export.tensorrt_engine import TensorRTEngine
+
+    return TensorRTEngine(version)
+
+
+def _torch(version: Version, device: str) -> Engine:
+    from footfall_export.torch_engine import TorchEngine
+
+    return TorchEngine.load(version, device)
+
+
+ENGINES: dict[str, Callable[[Version, str], Engine]] = {
+    "onnxruntime": _onnxruntime,
+    "tensorrt": _tensorrt,
+    "torch": _torch,
+}

@@ -1,0 +1,134 @@
+"""Export: a checkpoint becomes the next version of a model repository."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
+from footfall.errors import InputError, NotReadyError
+from footfall.folder import write_manifest, written_aside
+from footfall_export.canary import canary
+from footfall_export.engine import ENGINES, load_engine
+from footfall_export.graph import RankerGraph
+from footfall_export.parity import Parity, measure, not_measured
+from footfall_export.repository import adaptor, write_adaptors
+from footfall_export.to_onnx import write_onnx
+from footfall_export.to_tensorrt import write_plan
+from footfall_export.torch_engine import PRECISIONS, TorchEngine
+from footfall_export.version import (
+    CANARY_FILE,
+    KIND,
+    ONNX_FILE,
+    PARITY_FILE,
+    PLAN_FILE,
+    Version,
+    check_successor,
+    version_folder,
+    version_numbers,
+)
+from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
+
+BACKENDS = ("python", "tensorrt")
+MAX_TOP_K = 3840
+"""TensorRT's limit of a top-k layer."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container."""
+
+    engine: str = "onnxruntime"
+    precision: str = "fp32"
+    max_top_k: int = DEFAULT_MAX_TOP_K
+    backend: str = "python"
+
+    def __post_init__(self) -> None:
+        for name, known in (("engine", ENGINES), ("precision", PRECISIONS), ("backend", BACKENDS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if not 1 <= self.max_top_k <= MAX_TOP_K:
+            raise InputError(f"max_top_k is {self.max_top_k}, it must be in 1..{MAX_TOP_K}")
+        if self.backend == "tensorrt" and self.engine != "tensorrt":
+            raise InputError(f"backend tensorrt runs a TensorRT plan, not a {self.engine} engine")
+        if self.engine == "onnxruntime" and self.precision == "bf16":
+            raise InputError("ONNX Runtime has no bf16 kernels on a CPU; use fp32 or fp16, or engine torch")
+
+
+def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) -> dict[str, Any]:
+    """Write the repository's next version and return its facts; nothing is left where a check fails.
+
+    Raises InputError where the checkpoint is not of the repository's lineage or the engine is too far from torch.
+    """
+    checkpoint = Checkpoint.open(checkpoint_folder)
+    numbers = version_numbers(repository)
+    if numbers:
+        newest = Version.open(version_folder(repository, numbers[-1]))
+        check_successor(newest, checkpoint.items, checkpoint.actions, checkpoint.lineage)
+    number = numbers[-1] + 1 if numbers else 1
+    facts = _facts(checkpoint, options)
+    with written_aside(version_folder(repository, number)) as folder:
+        parity = _write_version(folder, checkpoint, options, facts)
+        write_manifest(folder, KIND, facts)
+        write_adaptors(repository, number, (PREPROCESS, POSTPROCESS))
+    return {"version": number, "folder": str(version_folder(repository, number)), "parity": parity.as_json()}
+
+
+def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
+    config = checkpoint.config
+    return {
+        "engine": options.engine,
+        "precision": options.precision,
+        "backend": options.backend,
+        "lineage": checkpoint.lineage,
+        "repeat_ms": checkpoint.rules.repeat_ms,
+        "max_length": config.max_length,
+        "max_top_k": min(options.max_top_k, config.num_items),
+        "width": config.width,
+        "num_items": config.num_items,
+        "actions": [name.decode() for name in checkpoint.actions],
+        "metrics": checkpoint.metrics,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write_version(
+    folder: Path, checkpoint: Checkpoint, options: ExportOptions, facts: dict[str, Any]
+) -> Parity:
+    for name in ("items", "actions"):
+        shutil.copytree(checkpoint.folder / name, folder / name)
+    shutil.copyfile(checkpoint.folder / "items.parquet", folder / "items.parquet")
+    if options.backend == "python":
+        (folder / "model.py").write_text(adaptor(RANKER))
+    _write_engine(folder, checkpoint, options)
+    reference = TorchEngine(checkpoint.load_model(), options.max_top_k, "fp32", "cpu")
+    (folder / CANARY_FILE).write_text(json.dumps(canary(checkpoint, reference, options.precision)))
+    parity = _parity(Version(folder, facts), checkpoint, reference)
+    parity.check()
+    (folder / PARITY_FILE).write_text(json.dumps(parity.as_json(), indent=2) + "\n")
+    return parity
+
+
+def _write_engine(folder: Path, checkpoint: Checkpoint, options: ExportOptions) -> None:
+    if options.engine == "torch":
+        for name in (WEIGHTS, CONFIG):
+            shutil.copyfile(checkpoint.folder / name, folder / name)
+        return
+    graph = RankerGraph(checkpoint.load_model(), options.max_top_k, PRECISIONS[options.precision])
+    write_onnx(graph, folder / ONNX_FILE)
+    if options.engine == "tensorrt":
+        write_plan(folder / ONNX_FILE, folder / PLAN_FILE, checkpoint.config.max_length)
+        (folder / ONNX_FILE).unlink()
+
+
+def _parity(version: Version, checkpoint: Checkpoint, reference: TorchEngine) -> Parity:
+    """Measured, except of a TensorRT engine where there is no GPU to run it."""
+    try:
+        engine = load_engine(version)
+    except NotReadyError as error:
+        return not_measured(version.engine, version.precision, str(error))
+    return measure(
+        engine, reference, checkpoint.samples, version.max_length, version.engine, version.precision
+    )

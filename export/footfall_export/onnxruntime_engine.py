@@ -1,0 +1,25 @@
+"""OnnxRuntimeEngine: the default on a CPU."""
+
+import onnxruntime
+
+from footfall.contract import ENGINE_OUTPUTS
+from footfall_export.engine import Batch, Scores, padded_inputs
+from footfall_export.version import ONNX_FILE, Version
+
+THREADS = 1
+"""Of one call: the server runs several instances, which scales better than threads inside small calls."""
+
+
+class OnnxRuntimeEngine:
+    def __init__(self, version: Version) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(version.folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
+        )
+        self._max_length = version.max_length
+
+    def score(self, batch: Batch) -> Scores:
+        names = [tensor.name for tensor in ENGINE_OUTPUTS]
+        return Scores(*self._session.run(names, padded_inputs(batch, self._max_length)))

@@ -1,0 +1,47 @@
+"""TensorRTEngine: runs a plan on an NVIDIA GPU; torch only holds its buffers."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from footfall.contract import ENGINE_OUTPUTS
+from footfall.errors import NotReadyError
+from footfall_export.engine import Batch, Scores, padded_inputs
+from footfall_export.tensorrt_library import tensorrt_library
+from footfall_export.version import PLAN_FILE, Version
+
+DATA_TYPES = {"INT32": torch.int32, "FP32": torch.float32}
+
+
+class TensorRTEngine:
+    def __init__(self, version: Version) -> None:
+        if not torch.cuda.is_available():
+            raise NotReadyError("running a TensorRT engine needs an NVIDIA GPU and none is here")
+        tensorrt = tensorrt_library()
+        runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
+        self._engine = runtime.deserialize_cuda_engine((version.folder / PLAN_FILE).read_bytes())
+        self._context = self._engine.create_execution_context()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._max_length = version.max_length
+
+    def score(self, batch: Batch) -> Scores:
+        with torch.cuda.stream(self._stream):
+            buffers = [self._set_input(*item) for item in padded_inputs(batch, self._max_length).items()]
+            outputs = [
+                self._set_output(tensor.name, DATA_TYPES[tensor.data_type]) for tensor in ENGINE_OUTPUTS
+            ]
+            self._context.execute_async_v3(self._stream.cuda_stream)
+            scores = Scores(*(output.cpu().numpy() for output in outputs))
+        del buffers  # held until the stream was done with them
+        return scores
+
+    def _set_input(self, name: str, array: NDArray[np.int32]) -> torch.Tensor:
+        buffer = torch.from_numpy(array).cuda(non_blocking=True)
+        self._context.set_input_shape(name, tuple(array.shape))
+        self._context.set_tensor_address(name, buffer.data_ptr())
+        return buffer
+
+    def _set_output(self, name: str, data_type: torch.dtype) -> torch.Tensor:
+        buffer = torch.empty(tuple(self._context.get_tensor_shape(name)), dtype=data_type, device="cuda")
+        self._context.set_tensor_address(name, buffer.data_ptr())
+        return buffer

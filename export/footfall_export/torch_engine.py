@@ -1,0 +1,63 @@
+"""TorchEngine: packed histories through torch itself, on a CPU or a GPU; the reference of every parity report."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footfall.errors import NotReadyError
+from footfall_export.engine import Batch, Scores, padded_inputs
+from footfall_export.graph import RankerGraph
+from footfall_export.version import Version
+from footfall_training.checkpoint import load_weights
+from footfall_training.model import SequenceModel
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchEngine:
+    """Takes histories packed, never padded."""
+
+    def __init__(self, model: SequenceModel, max_top_k: int, precision: str, device: str) -> None:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise NotReadyError(f"device {device} asks for a GPU and this machine offers torch none")
+        self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(device).eval()
+        self._max_length = model.config.max_length
+        self._device = device
+
+    @classmethod
+    def load(cls, version: Version, device: str) -> "TorchEngine":
+        return cls(load_weights(version.folder), version.max_top_k, version.precision, device)
+
+    def score(self, batch: Batch) -> Scores:
+        inputs = padded_inputs(batch, self._max_length)
+        with torch.inference_mode():
+            outputs = self._graph.rank(
+                self._states(batch),
+                *(
+                    self._tensor(inputs[name])
+                    for name in ("history_length", "excluded_index", "candidate_index")
+                ),
+            )
+        return Scores(*(output.cpu().numpy() for output in outputs))
+
+    def _states(self, batch: Batch) -> Tensor:
+        """After each history's last event [users, width]; zeros for an empty one."""
+        history, model = batch.history, self._graph.model
+        lengths = np.diff(history.offsets)
+        states = torch.zeros(len(lengths), model.config.width, device=self._device, dtype=self._dtype())
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            item = np.where(history.item <= model.config.num_items, history.item, 0)
+            columns = (item, history.action, history.gap, np.concatenate([[0], np.cumsum(lengths[filled])]))
+            hidden = model.encode(*(self._tensor(column.astype(np.int64)) for column in columns))
+            states[self._tensor(filled)] = hidden[self._tensor(history.offsets[1:][filled] - 1)]
+        return states
+
+    def _dtype(self) -> torch.dtype:
+        return self._graph.model.item_table().dtype
+
+    def _tensor(self, array: NDArray[np.integer[Any]]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

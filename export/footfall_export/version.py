@@ -1,0 +1,114 @@
+"""Version: a sealed folder `<repository>/ranker/<number>` with an engine and all it needs to serve."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from footfall.contract import RANKER
+from footfall.errors import InputError
+from footfall.folder import read_manifest
+from footfall.history import HistoryRules
+from footfall.vocabulary import Vocabulary
+
+KIND = "version"
+ONNX_FILE = "model.onnx"
+PLAN_FILE = "model.plan"
+PARITY_FILE = "parity.json"
+CANARY_FILE = "canary.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """Files: the engine's own, items/, actions/, items.parquet, parity.json, canary.json, model.py, manifest.json."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = False) -> "Version":
+        """Raises InputError where `folder` is not a whole version; `verify` compares every SHA-256."""
+        return cls(folder, read_manifest(folder, KIND, verify=verify))
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def engine(self) -> str:
+        return str(self.manifest["engine"])
+
+    @property
+    def backend(self) -> str:
+        """The server's backend of the ranker: python, or tensorrt where the server runs the plan itself."""
+        return str(self.manifest["backend"])
+
+    @property
+    def precision(self) -> str:
+        return str(self.manifest["precision"])
+
+    @property
+    def lineage(self) -> str:
+        return str(self.manifest["lineage"])
+
+    @property
+    def max_length(self) -> int:
+        return int(self.manifest["max_length"])
+
+    @property
+    def max_top_k(self) -> int:
+        return int(self.manifest["max_top_k"])
+
+    @property
+    def rules(self) -> HistoryRules:
+        return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        return Vocabulary.load(self.folder / "items")
+
+    @cached_property
+    def actions(self) -> Vocabulary:
+        return Vocabulary.load(self.folder / "actions")
+
+    @cached_property
+    def canary(self) -> dict[str, Any]:
+        """Real requests with the answers expected of them: {"tolerance": float, "requests": [...]}."""
+        canary: dict[str, Any] = json.loads((self.folder / CANARY_FILE).read_text())
+        return canary
+
+
+def version_numbers(repository: Path) -> list[int]:
+    """Numbers of the repository's versions, ascending."""
+    folders = (repository / RANKER).glob("[0-9]*")
+    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+
+def version_folder(repository: Path, number: int) -> Path:
+    return repository / RANKER / str(number)
+
+
+def check_successor(old: Version, items: Vocabulary, actions: Vocabulary, lineage: str) -> None:
+    """Raises InputError unless these vocabularies extend `old`'s, so that no index changes its meaning."""
+    if old.lineage != lineage:
+        raise InputError(
+            f"lineage {lineage} is not {old.lineage}, that of {old.folder}: prepare the log with"
+            " --extend and the data set the old version was trained on"
+        )
+    for kind, before, after in (("item", old.items, items), ("action", old.actions, actions)):
+        if not before.is_prefix_of(after):
+            number, was, now = next(_differences(before, after))
+            raise InputError(
+                f"{kind} index {number} means {was!r} in {old.folder} but {now!r} in the new version: a"
+                " vocabulary may only grow at its end"
+            )
+
+
+def _differences(before: Vocabulary, after: Vocabulary) -> Iterator[tuple[int, str, str | None]]:
+    new = iter(after)
+    for number, was in enumerate(before, start=1):
+        now = next(new, None)
+        if was != now:
+            yield number, was.decode(), None if now is None else now.decode()
