@@ -181,6 +181,15 @@ def test_the_time_unit_can_be_said_where_the_numbers_mislead(tmp_path: Path) -> 
     assert dataset_of(log, tmp_path, options).histories.time.tolist() == [5_000]
 
 
+def test_files_that_write_times_differently_are_one_log(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": ["u"] * 2, "item_id": ["i", "j"], "timestamp": [START, START + 1_000]})
+    seconds, moments = tmp_path / "seconds.csv", tmp_path / "moments.parquet"
+    log[1:].with_columns(pl.col("timestamp") // 1_000).write_csv(seconds)
+    log[:1].with_columns(pl.col("timestamp").cast(pl.Datetime("ms"))).write_parquet(moments)
+    prepare([seconds, moments], tmp_path / "out", EVERYTHING)
+    assert Dataset.open(tmp_path / "out").histories.time.tolist() == [START, START + 1_000]
+
+
 def test_ids_of_any_type_become_text_and_whole_floats_lose_their_point(tmp_path: Path) -> None:
     log = pl.DataFrame({"user_id": [17850.0], "item_id": [7], "timestamp": [START]})
     dataset = dataset_of(log, tmp_path)

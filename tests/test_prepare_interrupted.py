@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -62,18 +63,37 @@ def test_a_killed_prepare_leaves_no_data_set_and_the_next_one_cleans_up(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.csv"]
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(big_log: Path, tmp_path: Path) -> None:
-    def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE_LIMIT, FILE_SIZE_LIMIT))
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE_LIMIT, FILE_SIZE_LIMIT))
 
-    out = tmp_path / "out"
-    done = subprocess.run(
-        [*COMMAND, str(big_log), "--out", str(out)], capture_output=True, text=True, preexec_fn=limit_files
-    )
+
+def prepare_on_a_full_disk(log: Path, out: Path, *options: str) -> str:
+    """What the command says where no file may grow beyond FILE_SIZE_LIMIT."""
+    command = [*COMMAND, str(log), "--out", str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_files)
     assert done.returncode == 1
-    assert f"{out} cannot be written, nothing is left of it" in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(big_log: Path, tmp_path: Path) -> None:
+    said = prepare_on_a_full_disk(big_log, tmp_path / "out")
+    assert "out cannot be written, nothing is left of it" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_with_the_item_table_is_no_different(tmp_path: Path) -> None:
+    log, items = tmp_path / "log.csv", tmp_path / "items.csv"
+    log.write_text(
+        "user_id,item_id,timestamp\n" + "".join(f"u,i{at % 999},{at}001\n" for at in range(1, 1999))
+    )
+    rng = np.random.default_rng(0)
+    items.write_text("item_id,title\n" + "".join(f"i{at},{rng.bytes(99).hex()}\n" for at in range(999)))
+    said = prepare_on_a_full_disk(
+        log, tmp_path / "out", "--items", str(items), "--robot-events-per-minute", "0"
+    )
+    assert "out cannot be written, nothing is left of it: File too large" in said
+    assert sorted(tmp_path.iterdir()) == [items, log]
 
 
 def test_ctrl_c_leaves_nothing(big_log: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from footfall_cli.output import JsonOption, say, show
 
 PRESET = "retailrocket, online-retail, taobao, movielens, amazon or footfall; else told by its columns."
 LOGS = "Files or folders of CSV, TSV, JSON lines (each also .gz, .zst) or Parquet."
-ACTION = "Action of every event of a log that has no action column. [default: the preset's, else view]"
+ACTION = "Action of every event of a log that has no action column. Default: the preset's, else view."
 REPEAT = "Drop the same user, item and action again within N seconds; 0: only exact duplicates, -1: nothing."
-ROBOT = "Drop users with more than N events in any minute; 0: nobody. [default: the preset's, else 60]"
+ROBOT = "Drop users with more than N events in any minute; 0: nobody. Default: the preset's, else 60."
 STRICT = "Refuse rows with missing fields or ids too long instead of dropping them."
 
 Column = Annotated[str | None, Option(metavar="NAME", help="The log's column; the preset's if left out.")]

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from footfall.contract import MAX_ID_BYTES
 from footfall.errors import InputError
+from footfall.events import canonical_action
 from footfall_training.dropped import CANCELLATION, LONG_ID, MISSING, Dropped
 from footfall_training.ids import as_text
 from footfall_training.items import ItemFacts
@@ -78,13 +80,12 @@ class LogReader:
     rows_read: int = 0
 
     def __post_init__(self) -> None:
-        self._categories = {role: pl.Categories.random() for role in CODED_ROLES}
-        # polars forgets a Categories' codes once no series uses it: these empty ones do, between batches.
-        self._anchors = [
-            pl.Series([], dtype=pl.Categorical(categories)) for categories in self._categories.values()
-        ]
-        text_format = self.rules.time_format
-        self._time_format = None if text_format is None else TimeFormat(text_format=text_format)
+        # polars forgets the codes of Categories that no series uses: these empty ones do, between batches.
+        self._coded = {role: pl.Series(dtype=pl.Categorical(pl.Categories.random())) for role in CODED_ROLES}
+        # Detected once a type, so that every file and batch of a log is read by the same measure.
+        self._time_formats: dict[pl.DataType, TimeFormat | None] = {}
+        if self.rules.time_format is not None:
+            self._time_formats[pl.String()] = TimeFormat(text_format=self.rules.time_format)
 
     def read(self, files: Sequence[LogFile]) -> CodedLog:
         """Raises InputError where a file is broken, lacks a column or holds a time that does not parse."""
@@ -95,9 +96,19 @@ class LogReader:
             batches += self._read_file(places[-1])
         if self.rows_read == 0:
             raise InputError(f"{files[0].path} holds no events: it has a header and no rows")
-        user, item, action = (self._categories[role].to_series() for role in CODED_ROLES)
         events = pl.concat(batches, rechunk=True)
+        user, item, action = (self._ids(role, events) for role in CODED_ROLES)
         return CodedLog(events, user, item, action, self.facts, tuple(places), self.rows_read)
+
+    def _ids(self, role: str, events: pl.DataFrame) -> pl.Series:
+        """The id of each code, String; codes count up from 0."""
+        codes = events[role]
+        num_codes = 0 if codes.is_empty() else int(np.max(codes.to_numpy())) + 1
+        return (
+            pl.int_range(num_codes, dtype=pl.UInt32, eager=True)
+            .cat.to(self._coded[role].dtype)
+            .cast(pl.String)
+        )
 
     def _read_file(self, place: Place) -> list[pl.DataFrame]:
         file, named = place.file, self.columns.named()
@@ -121,13 +132,12 @@ class LogReader:
         path = place.file.path
         texts = [as_text(batch[role], f"the {role} column of {path}").alias(role) for role in CODED_ROLES]
         rows = batch.with_columns(*texts, time=self._times(batch["time"], place))
-        rows = rows.with_row_index("row", self.rows_read).with_columns(reason=self._reason(rows.columns))
+        rows = rows.with_row_index("row", self.rows_read).with_columns(reason=self._reason(rows))
         if rows["reason"].null_count() < len(rows):
             self._drop(rows.with_columns(time=batch["time"]), place)
             rows = rows.filter(pl.col("reason").is_null())
         rows = rows.with_columns(
-            pl.col(role).cast(pl.Categorical(categories)).to_physical()
-            for role, categories in self._categories.items()
+            pl.col(role).cast(coded.dtype).to_physical() for role, coded in self._coded.items()
         )
         self.facts.add(rows)
         return rows.select("user", "item", "action", "time", "row")
@@ -138,14 +148,15 @@ class LogReader:
             values = values.replace("", None)
         if values.null_count() == len(values):
             return pl.repeat(None, len(values), dtype=pl.Int64, eager=True)
-        if self._time_format is None:
-            self._time_format = detect_time_format(values, self.rules.time_unit)
-        if self._time_format is None:
+        if values.dtype not in self._time_formats:
+            self._time_formats[values.dtype] = detect_time_format(values, self.rules.time_unit)
+        time_format = self._time_formats[values.dtype]
+        if time_format is None:
             raise self._bad_time(values, values.is_not_null(), place, ANY_TIME)
-        time = self._time_format.milliseconds(values)
+        time = time_format.milliseconds(values)
         broken = (time.is_null() & values.is_not_null()) | (time < 0).fill_null(value=False)
         if broken.any():
-            raise self._bad_time(values, broken, place, self._time_format.description)
+            raise self._bad_time(values, broken, place, time_format.description)
         return time.replace(0, None)
 
     def _bad_time(self, values: pl.Series, bad: pl.Series, place: Place, expected: str) -> InputError:
@@ -155,8 +166,8 @@ class LogReader:
             f"timestamp {str(values[at])!r} in row {row} of {place.file.path} is not {expected}"
         )
 
-    def _reason(self, present: Sequence[str]) -> pl.Expr:
-        """Why a row is dropped, String; null where it stays."""
+    def _reason(self, rows: pl.DataFrame) -> pl.Expr:
+        """Why a row of `rows` is dropped, String; null where it stays."""
         texts = [pl.col(role) for role in CODED_ROLES]
         empty = [text.is_null() | (text.str.len_bytes() == 0) for text in texts]
         too_long = [text.str.len_bytes() > MAX_ID_BYTES for text in texts]
@@ -167,7 +178,7 @@ class LogReader:
             .then(pl.lit(LONG_ID))
         )
         if self.rules.drop_cancellations:
-            reason = reason.when(_cancelled(present)).then(pl.lit(CANCELLATION))
+            reason = reason.when(_cancelled(rows)).then(pl.lit(CANCELLATION))
         return reason.otherwise(None)
 
     def _drop(self, rows: pl.DataFrame, place: Place) -> None:
@@ -186,12 +197,13 @@ class LogReader:
             self.dropped.add(str(reason), len(group), examples)
 
 
-def _cancelled(present: Sequence[str]) -> pl.Expr:
+def _cancelled(rows: pl.DataFrame) -> pl.Expr:
     """A cancelling action, a negative quantity, or an invoice number that starts with C."""
-    signs = [pl.col("action").str.to_lowercase().is_in(CANCELLING_ACTIONS)]
-    if "quantity" in present:
+    names = rows["action"].unique().drop_nulls().to_list()
+    signs = [pl.col("action").is_in([name for name in names if canonical_action(name) in CANCELLING_ACTIONS])]
+    if "quantity" in rows.columns:
         signs.append(pl.col("quantity").cast(pl.Float64, strict=False) < 0)
-    if "invoice" in present:
+    if "invoice" in rows.columns:
         signs.append(pl.col("invoice").cast(pl.String).str.starts_with("C"))
     return pl.any_horizontal(signs)
 

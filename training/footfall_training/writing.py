@@ -1,5 +1,6 @@
 """Writing a data set's files."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,8 +42,10 @@ def write_arrays(folder: Path, packed: PackedLog, items: pl.DataFrame, split: Ma
     pack_ids(packed.user_ids).save(folder / "users")
     pack_ids(packed.item_ids).save(folder / "items")
     Vocabulary.from_ids(packed.action_names).save(folder / "actions")
-    with (folder / "items.parquet").open("wb") as file:
-        items.write_parquet(file)
+    # Through memory: of a full disk polars makes a ComputeError, which could be any fault.
+    buffer = io.BytesIO()
+    items.write_parquet(buffer)
+    (folder / "items.parquet").write_bytes(buffer.getbuffer())
 
 
 def seal_dataset(
