@@ -8,7 +8,11 @@ from footfall import __version__
 from footfall.errors import FootfallError
 from footfall_cli.export import export
 from footfall_cli.prepare import prepare
+from footfall_cli.publish import publish
+from footfall_cli.rollback import rollback
+from footfall_cli.serve import serve
 from footfall_cli.train import train
+from footfall_cli.versions import versions
 
 app = typer.Typer(
     name="footfall",
@@ -36,6 +40,10 @@ def footfall(
 app.command()(prepare)
 app.command()(train)
 app.command()(export)
+app.command()(serve)
+app.command()(publish)
+app.command()(rollback)
+app.command()(versions)
 
 
 def main() -> None:

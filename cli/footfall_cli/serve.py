@@ -1,0 +1,69 @@
+"""`footfall serve`: the real server on a model repository, until ctrl-C."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from footfall_cli.output import JsonOption, say, show
+
+
+def serve(
+    repository: Annotated[Path, typer.Option(help="A model repository with a published version.")],
+    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="0: a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0: a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0: a free one.")] = 8002,
+    grpc_tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM certificate; gRPC then takes TLS only.")
+    ] = None,
+    grpc_tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    grpc_tls_root: Annotated[Path | None, typer.Option(help="PEM root that signed the certificate.")] = None,
+    repository_key_file: Annotated[
+        Path | None, typer.Option(help="Holds the key of the repository API; else a random one is made.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the live version of a model repository, supervised, until ctrl-C or SIGTERM.
+
+    Example: footfall serve --repository model_repository --http-port 8000 --grpc-port 8001
+    """
+    from footfall.errors import InputError
+    from footfall_serving.server import LOG_FILE, ServeOptions, running_server
+
+    key = None
+    if repository_key_file is not None:
+        if not repository_key_file.is_file():
+            raise InputError(f"the key file {repository_key_file} does not exist")
+        key = repository_key_file.read_text().strip()
+        if not key:
+            raise InputError(f"the key file {repository_key_file} is empty")
+    options = ServeOptions(
+        bind, http_port, grpc_port, metrics_port, grpc_tls_cert, grpc_tls_key, grpc_tls_root, key
+    )
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    say(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
+    with running_server(repository, options, say) as state:
+        facts = {
+            "grpc": state.grpc_url,
+            "http": state.http_url,
+            "metrics": state.metrics_url,
+            "pid": state.pid,
+        }
+        text = f"ready: grpc {state.grpc_url}, http {state.http_url}, metrics {state.metrics_url}; ctrl-C ends it"
+        show(facts, text, as_json)
+        _wait(ended, state.pid)
+    say("stopped")
+
+
+def _wait(ended: threading.Event, pid: int) -> None:
+    from footfall.errors import NotReadyError
+    from footfall_serving.state import is_running
+
+    while not ended.wait(0.5):
+        if not is_running(pid):
+            raise NotReadyError("the server ended by itself; its log tells why")

@@ -1,0 +1,44 @@
+"""`footfall versions`: what a model repository holds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from footfall_cli.output import JsonOption
+
+
+def versions(
+    repository: Annotated[Path, typer.Option(help="The model repository.")],
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of a model repository: which one is live, which are loaded.
+
+    Example: footfall versions --repository model_repository
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from footfall_serving.versions import list_versions
+
+    rows = list_versions(repository)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("version", "state", "engine", "precision", "items", "NDCG@10", "created")
+    for row in rows:
+        state = "live" if row["live"] else "loaded" if row["loaded"] else ""
+        if "error" in row:
+            table.add_row(str(row["version"]), state, row["error"])
+            continue
+        facts = (
+            row["engine"],
+            row["precision"],
+            f"{row['items']:,}",
+            f"{row['ndcg@10']:.4f}",
+            row["created"],
+        )
+        table.add_row(str(row["version"]), state, *facts)
+    Console().print(table)

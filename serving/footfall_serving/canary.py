@@ -1,0 +1,73 @@
+"""Canary: a version answers its recorded requests, step by step, before it takes traffic. Also its warm-up."""
+
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from footfall.contract import (
+    ACTION,
+    COMPOSING_MODELS,
+    ITEM_ID,
+    RECOMMENDED_ID,
+    SCORE,
+    TIMESTAMP,
+    TOP_K,
+    Tensor,
+)
+from footfall.errors import InputError
+from footfall_export.repository import STEP_TENSORS
+from footfall_export.version import Version
+
+CALL_TIMEOUT_S = 30.0
+Tensors = dict[str, Any]
+
+
+def replay(client: grpcclient.InferenceServerClient, version: Version) -> None:
+    """Raises InputError where a step of `version` fails or an answer is not the recorded one."""
+    canary = version.canary
+    for place, request in enumerate(canary["requests"]):
+        answer = _ask(client, version.number, request)
+        got = [id_.decode() for id_ in answer[RECOMMENDED_ID.name][0]]
+        expected = request[RECOMMENDED_ID.name]
+        agreement = len(set(got) & set(expected)) / max(len(expected), 1)
+        worst = _difference(answer[SCORE.name][0], np.array(request[SCORE.name], dtype=np.float32))
+        if agreement < canary["agreement"] or not worst <= canary["tolerance"]:
+            raise InputError(
+                f"version {version.number} fails its canary: of request {place} it lists {agreement:.0%} of what"
+                f" was recorded, scores differ by up to {worst:.3g}; it takes no traffic"
+            )
+
+
+def _difference(scores: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Largest difference of two lists, both best first; infinite where one is longer."""
+    if len(scores) != len(expected):
+        return float("inf")
+    return float(np.abs(scores - expected).max(initial=0.0))
+
+
+def _ask(client: grpcclient.InferenceServerClient, number: int, request: dict[str, Any]) -> Tensors:
+    """Run a request through version `number` of each step in turn."""
+    tensors: Tensors = {
+        ITEM_ID.name: np.array([[id_.encode() for id_ in request[ITEM_ID.name]]], dtype=np.object_),
+        ACTION.name: np.array([[name.encode() for name in request[ACTION.name]]], dtype=np.object_),
+        TIMESTAMP.name: np.array([request[TIMESTAMP.name]], dtype=np.int64),
+        TOP_K.name: np.array([[len(request[RECOMMENDED_ID.name])]], dtype=np.int32),
+    }
+    for step in COMPOSING_MODELS:
+        inputs, outputs = STEP_TENSORS[step]
+        sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
+        try:
+            answer = client.infer(step, sent, model_version=str(number), client_timeout=CALL_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise InputError(f"{step} version {number} fails its canary: {error.message()}") from error
+        tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in outputs}
+    return tensors
+
+
+def _input(tensor: Tensor, values: Any) -> grpcclient.InferInput:
+    sent = grpcclient.InferInput(tensor.name, list(values.shape), tensor.data_type)
+    sent.set_data_from_numpy(values)
+    return sent

@@ -1,0 +1,23 @@
+"""Postprocess: indices back to ids, the list cut to what was asked for."""
+
+from typing import Any
+
+import numpy as np
+
+from footfall.contract import ITEM_INDEX, ITEM_SCORE, MODEL_VERSION, RECOMMENDED_ID, SCORE, TOP_K
+from footfall_serving.request import read_top_k
+from footfall_serving.steps.step import Step, read, write
+
+
+class Postprocess(Step):
+    def answer(self, request: Any) -> list[Any]:
+        index, score = read(request, ITEM_INDEX), read(request, ITEM_SCORE)
+        assert index is not None and score is not None
+        top_k = read_top_k(read(request, TOP_K), self.version.max_top_k)
+        listed = np.flatnonzero(~np.isneginf(score[0]))[:top_k]
+        ids = self.version.items.ids(index[0, listed])
+        return [
+            write(RECOMMENDED_ID, np.array(ids, dtype=np.object_)),
+            write(SCORE, score[0, listed]),
+            write(MODEL_VERSION, np.array([self.version.number], dtype=np.int64)),
+        ]

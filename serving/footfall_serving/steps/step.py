@@ -1,0 +1,64 @@
+"""Step: what the three models of the ensemble have in common, in the Python backend's interface."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+
+from footfall.contract import RANKER, Tensor
+from footfall.errors import InputError
+from footfall_export.version import Version
+
+
+class Step:
+    """A model of the server; `version` is the version folder beside it with the same number."""
+
+    version: Version
+
+    def initialize(self, args: dict[str, str]) -> None:
+        repository = Path(args["model_repository"]).parent
+        self.version = Version.open(repository / RANKER / args["model_version"])
+        self.config: dict[str, Any] = json.loads(args["model_config"])
+        self.start()
+
+    def start(self) -> None:
+        """Load what the step needs; called once."""
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request by itself, so that a malformed one spoils no other."""
+        return [self._respond(request) for request in requests]
+
+    def answer(self, request: Any) -> list[Any]:
+        """The output tensors of one request. Raises InputError for what the client got wrong."""
+        raise AssertionError("every step answers")
+
+    def _respond(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse(self.answer(request))
+        except InputError as error:
+            return refusal(error)
+
+
+def refusal(error: InputError) -> Any:
+    """A response of INVALID_ARGUMENT with the error's sentence."""
+    return pb_utils.InferenceResponse(
+        error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    )
+
+
+def read(request: Any, tensor: Tensor) -> NDArray[Any] | None:
+    """The request's tensor with its batch axis, or None where it was left out."""
+    found = pb_utils.get_input_tensor_by_name(request, tensor.name)
+    if found is None:
+        return None
+    values: NDArray[Any] = found.as_numpy()
+    return values
+
+
+def write(tensor: Tensor, values: NDArray[Any]) -> Any:
+    """An output tensor; `values` without batch axis."""
+    return pb_utils.Tensor(tensor.name, np.ascontiguousarray(values[None]))

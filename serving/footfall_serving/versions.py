@@ -1,0 +1,50 @@
+"""Versions: what a repository holds, and what of it is live and loaded."""
+
+from pathlib import Path
+from typing import Any
+
+from footfall.contract import COMPOSING_MODELS
+from footfall.errors import InputError
+from footfall_export.repository import live_number
+from footfall_export.version import Version, version_folder, version_numbers
+from footfall_serving.repository_api import RepositoryApi
+from footfall_serving.state import read_state
+
+
+def list_versions(repository: Path) -> list[dict[str, Any]]:
+    """One row a version, ascending. `loaded` is None where no server runs; a broken version has `error` alone."""
+    if not repository.is_dir():
+        raise InputError(f"{repository} is not a model repository: there is no such folder")
+    live, loaded = live_number(repository), _loaded(repository)
+    rows = []
+    for number in version_numbers(repository):
+        row: dict[str, Any] = {"version": number, "live": number == live}
+        row["loaded"] = None if loaded is None else number in loaded
+        try:
+            rows.append(row | _facts(Version.open(version_folder(repository, number))))
+        except InputError as error:
+            rows.append(row | {"error": str(error)})
+    return rows
+
+
+def _facts(version: Version) -> dict[str, Any]:
+    manifest = version.manifest
+    return {
+        "engine": version.engine,
+        "precision": version.precision,
+        "items": manifest["num_items"],
+        "actions": manifest["actions"],
+        "created": manifest["created"],
+        "ndcg@10": manifest["metrics"]["validation"]["ndcg@10"],
+    }
+
+
+def _loaded(repository: Path) -> set[int] | None:
+    """Versions of which the running server has every step ready."""
+    state = read_state(repository)
+    if state is None:
+        return None
+    with RepositoryApi(state) as api:
+        ready = api.ready_versions()
+    steps = [{number for model, number in ready if model == step} for step in COMPOSING_MODELS]
+    return set.intersection(*steps)
