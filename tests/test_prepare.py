@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from footfall.errors import InputError
 from footfall.folder import read_manifest
-from footfall.history import Histories, HistoryRules, clean, encode
-from footfall_training import splits
+from footfall.history import HistoryRules, clean, encode
 from footfall_training.dataset import KIND, Dataset
 from footfall_training.prepare import PrepareOptions, prepare
 
@@ -218,6 +215,14 @@ def test_item_facts_come_from_the_table_first_then_from_the_log(tmp_path: Path) 
     assert dataset.report["item_table"] == {"title": 2, "category": 1, "price": 2}
 
 
+def test_a_column_option_may_name_a_column_of_the_item_table(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [START]})
+    table = tmp_path / "items.csv"
+    table.write_text("item_id,label\na,Ah\n")
+    dataset = dataset_of(log, tmp_path, PrepareOptions(k_core=1, items=table, columns={"title": "label"}))
+    assert pl.read_parquet(dataset.folder / "items.parquet")["title"].to_list() == ["Ah"]
+
+
 def test_extending_a_data_set_keeps_the_meaning_of_every_index(tmp_path: Path) -> None:
     log = random_log(600).with_columns(title=pl.lit("T ") + pl.col("item_id"))
     first, second = tmp_path / "first", tmp_path / "second"
@@ -250,68 +255,6 @@ def test_the_manifest_fingerprints_every_file_and_the_source(tmp_path: Path) -> 
     assert manifest["repeat_ms"] == 2_500
     assert [source["name"] for source in manifest["source"]] == ["log.parquet"]
     assert set(manifest["files"]) >= {"item.npy", "split_time.npy", "users/values.npy", "items.parquet"}
-
-
-histories_strategy = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=8)
-
-
-@given(times=histories_strategy)
-@settings(deadline=None)
-def test_splits_equal_their_definition_user_by_user(times: list[list[int]]) -> None:
-    packed = np.array([time for user in times for time in sorted(user)], dtype=np.int64)
-    offsets = np.concatenate([[0], np.cumsum([len(user) for user in times])]).astype(np.int64)
-    ones = np.ones(len(packed))
-    histories = Histories(ones.astype(np.int32), ones.astype(np.uint8), packed, offsets)
-    ordered = sorted(packed.tolist())
-    cut, test_cut = ordered[int(len(ordered) * 0.8)], ordered[int(len(ordered) * 0.9)]
-    last, by_time = splits.leave_one_out(histories), splits.by_time(histories)
-    for user, unordered in enumerate(times):
-        of_user = sorted(unordered)
-        length = len(of_user)
-        expected = (length - 2, length - 2, length - 1) if length >= 3 else (length, -1, -1)
-        assert (last.train_end[user], last.validation_at[user], last.test_at[user]) == expected
-        before, before_test = sum(t < cut for t in of_user), sum(t < test_cut for t in of_user)
-        assert by_time.train_end[user] == before
-        assert by_time.validation_at[user] == (before if 0 < before < before_test else -1)
-        assert by_time.test_at[user] == (before_test if 0 < before_test < length else -1)
-
-
-def test_the_stored_splits_are_those_of_the_histories(tmp_path: Path) -> None:
-    dataset = dataset_of(random_log(500), tmp_path)
-    for name, made in (("leave_one_out", splits.leave_one_out), ("time", splits.by_time)):
-        stored, expected = dataset.split(name), made(dataset.histories)  # type: ignore[arg-type]
-        assert stored.train_end.tolist() == expected.train_end.tolist()
-        assert stored.validation_at.tolist() == expected.validation_at.tolist()
-        assert stored.test_at.tolist() == expected.test_at.tolist()
-        assert dataset.report["splits"][name]["test_users"] == (expected.test_at >= 0).sum()
-
-
-def test_beauty_keeps_every_event_in_file_order(shared_datasets: Path, tmp_path: Path) -> None:
-    folder = shared_datasets / "amazon-beauty-2014"
-    options = PrepareOptions(preset="amazon", items=folder / "items.csv.gz")
-    report = prepare([folder / "events.csv.gz"], tmp_path / "beauty", options)
-    assert (report["users"], report["items"], report["events"]) == (22_363, 12_101, 198_502)
-    dataset = Dataset.open(tmp_path / "beauty")
-    log = pl.read_csv(folder / "events.csv.gz", infer_schema=False)
-    in_file_order = log.group_by("user_id", maintain_order=True).agg("item_id")
-    assert [user.decode() for user in dataset.users] == in_file_order["user_id"].to_list()
-    items = [item.decode() for item in dataset.items]
-    mapped = [items[index - 1] for index in dataset.histories.item.tolist()]
-    assert mapped == in_file_order["item_id"].explode().to_list()
-    assert report["item_table"]["title"] == 12_100
-    assert report["actions"] == {"purchase": 198_502}
-
-
-def test_online_retail_is_found_by_its_columns_and_cleaned(shared_datasets: Path, tmp_path: Path) -> None:
-    log = shared_datasets / "online-retail-uci" / "online_retail.parquet"
-    report = prepare([log], tmp_path / "retail", PrepareOptions())
-    dropped = {reason: facts["rows"] for reason, facts in report["dropped"].items()}
-    assert report["preset"]["name"] == "online-retail"
-    assert dropped["missing field"] == 135_080
-    assert dropped["cancellation"] == 8_905
-    assert dropped["robot"] == 0
-    assert report["rows_read"] == 541_909 == report["events"] + sum(dropped.values())
-    assert report["item_table"]["title"] == report["item_table"]["price"] == report["items"]
 
 
 def test_the_command_prints_one_json_object_or_a_report_for_people(tmp_path: Path) -> None:

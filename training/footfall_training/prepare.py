@@ -97,14 +97,15 @@ def prepare(
     then, and after a kill, there is no `out`.
     """
     began = time.perf_counter()
-    source = open_source(logs, options.preset, options.columns)
+    source = open_source(logs, options.preset, options.columns, options.items)
     older = older_of(options.extend)
+    item_table = _read_item_table(source, options)
     with full_disk_is_an_input_error(out), written_aside(out, overwrite=options.overwrite) as folder:
         dropped = Dropped()
         log = LogReader(source.columns, _read_rules(source, options), dropped, progress).read(source.files)
         rules = _cleaning_rules(log, source, options)
         packed = _clean(log, older, rules, dropped, progress)
-        items = _item_table(log, packed, older, source, options)
+        items = complete(_known_items(log, packed, older), item_table)
         split = {
             "leave_one_out": splits.leave_one_out(packed.histories),
             "time": splits.by_time(packed.histories),
@@ -186,12 +187,13 @@ def _count_dropped(log: CodedLog, packed: PackedLog, marks: NDArray[np.uint8], d
         dropped.add(reason, len(at), examples)
 
 
-def _item_table(
-    log: CodedLog, packed: PackedLog, older: Older, source: Source, options: PrepareOptions
-) -> pl.DataFrame:
-    """One row an item in index order: what the item table says, else the log, else the data set extended."""
-    items = complete(no_facts(packed.item_ids), older.item_table)
-    items = complete(items, log.facts.table(log.items))
+def _read_item_table(source: Source, options: PrepareOptions) -> pl.DataFrame:
     if options.items is None:
-        return items
-    return complete(items, read_item_table(options.items, source.preset, options.columns))
+        return no_facts(pl.Series(dtype=pl.String))
+    return read_item_table(options.items, source.preset, options.columns)
+
+
+def _known_items(log: CodedLog, packed: PackedLog, older: Older) -> pl.DataFrame:
+    """One row an item in index order: what the log says of it, else the data set extended."""
+    items = complete(no_facts(packed.item_ids), older.item_table)
+    return complete(items, log.facts.table(log.items))

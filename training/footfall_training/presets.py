@@ -185,11 +185,16 @@ def choose_preset(
 
 
 def resolve_columns(
-    preset: Preset, overrides: Mapping[str, str], found: Sequence[str], source: str
+    preset: Preset,
+    overrides: Mapping[str, str],
+    found: Sequence[str],
+    source: str,
+    item_table_columns: Sequence[str] = (),
 ) -> Columns:
     """The column of each role: the option's in `overrides` (by role), else the preset's first that is there.
 
-    Raises InputError naming the columns found in `source` where one that must be there is not.
+    Raises InputError naming the columns found in `source` where one that must be there is not; a column of
+    the item table need not be.
     """
     chosen: dict[str, str] = {}
     for role in ROLES:
@@ -198,7 +203,7 @@ def resolve_columns(
         present = [column for column in candidates if column in found]
         if present:
             chosen[role] = present[0]
-        elif named is not None or role in REQUIRED_ROLES:
+        elif role in REQUIRED_ROLES or (named is not None and named not in item_table_columns):
             raise InputError(
                 f"{source} has no {role} column {' or '.join(candidates)}; it has {', '.join(found)} "
                 f"(name it with --{role}-column)"

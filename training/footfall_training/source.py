@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from footfall.folder import sha256
-from footfall_training.log import LogFile, find_logs, with_header
+from footfall_training.log import LogFile, find_logs, log_file, with_header
 from footfall_training.presets import Columns, FoundBy, Preset, choose_preset, preset_named, resolve_columns
 
 
@@ -27,11 +27,14 @@ class Source:
         ]
 
 
-def open_source(logs: Sequence[Path], preset_name: str | None, overrides: Mapping[str, str]) -> Source:
-    """Raises InputError where the files or their columns are not what they should be."""
+def open_source(
+    logs: Sequence[Path], preset_name: str | None, overrides: Mapping[str, str], items: Path | None
+) -> Source:
+    """Raises InputError where the files or their columns, or those of the item table, are not as they should."""
     named = None if preset_name is None else preset_named(preset_name)
     files = [with_header(file, named) for file in find_logs(logs)]
     found = list(files[0].headerless) or files[0].columns()
     preset, found_by = choose_preset(preset_name, overrides, found, str(files[0].path))
-    columns = resolve_columns(preset, overrides, found, str(files[0].path))
+    item_table_columns = [] if items is None else log_file(items).columns()
+    columns = resolve_columns(preset, overrides, found, str(files[0].path), item_table_columns)
     return Source(files, preset, found_by, columns)
