@@ -6,9 +6,11 @@ import typer
 
 from footfall import __version__
 from footfall.errors import FootfallError
+from footfall_cli.evaluate import evaluate
 from footfall_cli.export import export
 from footfall_cli.prepare import prepare
 from footfall_cli.publish import publish
+from footfall_cli.recommend import recommend
 from footfall_cli.rollback import rollback
 from footfall_cli.serve import serve
 from footfall_cli.train import train
@@ -39,11 +41,13 @@ def footfall(
 # One import and one line a verb; a verb's file imports what it needs inside its function.
 app.command()(prepare)
 app.command()(train)
+app.command()(evaluate)
 app.command()(export)
 app.command()(serve)
 app.command()(publish)
 app.command()(rollback)
 app.command()(versions)
+app.command()(recommend)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """`footfall train`: a data set becomes a checkpoint."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,13 +23,17 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.01,
     warmup_steps: Annotated[int, typer.Option(help="Batches of linear warm-up.")] = 200,
     max_grad_norm: Annotated[float, typer.Option(help="Gradients are clipped to this norm.")] = 1.0,
-    loss: Annotated[str, typer.Option(help="full or sampled softmax.")] = "full",
+    loss: Annotated[
+        Literal["full", "sampled"], typer.Option(help="Softmax over all or some items.")
+    ] = "full",
     num_negatives: Annotated[int, typer.Option("--negatives", help="Of the sampled softmax.")] = 1024,
     action_weight: Annotated[float, typer.Option(help="Weight of the next-action loss.")] = 0.1,
     patience: Annotated[int, typer.Option(help="Epochs without a better validation NDCG@10.")] = 5,
     validation_users: Annotated[int, typer.Option(help="Users validated on, at most.")] = 10_000,
     save_every: Annotated[int, typer.Option(help="Batches between saved states.")] = 500,
-    split: Annotated[str, typer.Option(help="leave_one_out or time.")] = "leave_one_out",
+    split: Annotated[
+        Literal["leave_one_out", "time"], typer.Option(help="How events are held out.")
+    ] = "leave_one_out",
     seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: JsonOption = False,
@@ -67,13 +71,13 @@ def train(
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
         max_grad_norm=max_grad_norm,
-        loss=loss,  # type: ignore[arg-type]
+        loss=loss,
         num_negatives=num_negatives,
         action_weight=action_weight,
         patience=patience,
         validation_users=validation_users,
         save_every=save_every,
-        split=split,  # type: ignore[arg-type]
+        split=split,
         seed=seed,
         device=device,
     )

@@ -47,6 +47,11 @@ class Tensor:
     optional: bool = False
 
 
+KEY_HEADER = "footfall-key"
+"""HTTP header with the key that guards the repository API."""
+GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
+"""The same over gRPC, where the server expects this prefix."""
+
 ENSEMBLE = "footfall"
 PREPROCESS = "preprocess"
 RANKER = "ranker"

@@ -6,14 +6,12 @@ from typing import Any
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
+from footfall.contract import GRPC_KEY_HEADER
 from footfall.errors import NotReadyError
 from footfall_serving.state import ServerState
 
-KEY_HEADER = "footfall-key"
 LOAD_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
-# The server prefixes gRPC header names that guard a protocol.
-GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 
 
 class RepositoryApi:

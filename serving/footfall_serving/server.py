@@ -15,13 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from footfall.contract import ENSEMBLE
+from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError, NotReadyError
 from footfall_export.repository import live_number
 from footfall_export.version import Version, version_folder
 from footfall_serving.install import server_home
 from footfall_serving.ports import check_port, free_port
-from footfall_serving.repository_api import KEY_HEADER
 from footfall_serving.state import ServerState, read_state, remove_state, write_state
 from footfall_serving.stubs import live_stubs, remove_orphaned_regions
 from footfall_serving.supervisor import Supervisor

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from footfall_training.evaluation import Targets
 from footfall_training.model import SequenceModel
+from footfall_training.ranking import Targets
 from footfall_training.scorer import ModelScorer
 
 PRIOR_WEIGHT = 1e-3

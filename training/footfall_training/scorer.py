@@ -26,6 +26,13 @@ class ModelScorer:
             scores: NDArray[np.float32] = (self.hidden(histories) @ self.model.item_table().T).cpu().numpy()
         return scores
 
+    def action_probability(self, histories: Histories) -> NDArray[np.float64]:
+        """Of each next action, calibrated: float64 [users, num_actions]."""
+        with torch.inference_mode():
+            logits = self.model.action_logits(self.hidden(histories))
+            probability: NDArray[np.float64] = logits.double().softmax(dim=1).cpu().numpy()
+        return probability
+
     def hidden(self, histories: Histories) -> Tensor:
         """The state after each history's last event: float [users, width], on the model's device."""
         self.model.eval()

@@ -17,13 +17,13 @@ from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.evaluation import Targets, rank_targets
 from footfall_training.losses import action_loss, full_softmax, sampled_softmax
 from footfall_training.model import ModelConfig, SequenceModel
 from footfall_training.options import TrainOptions
 from footfall_training.progress import TrainingProgress
+from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer
-from footfall_training.state import STATE, TrainingState, load_state, save_state
+from footfall_training.state import STATE, load_state, save_state
 
 NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""

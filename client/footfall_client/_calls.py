@@ -1,0 +1,108 @@
+"""Calls: what each method of a client asks of the server, written once for the sync and the async client.
+
+A flow is a generator that yields the calls to make and is sent their answers; a client carries them out.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from random import uniform
+from typing import Any, Literal, TypeVar
+
+from footfall_client._codec import History, ServedModel, Tensors, decode, encode, version_of
+from footfall_client._exceptions import DeadlineExceeded, FootfallClientError, Unavailable
+from footfall_client._types import ModelState, Recommendation
+
+Result = TypeVar("Result")
+FIRST_DELAY_S = 0.05
+LARGEST_DELAY_S = 2.0
+SCORE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Call:
+    """One method of tritonclient; `tensors` are those of an inference."""
+
+    method: Literal["infer", "is_model_ready", "get_model_config", "get_model_repository_index"]
+    tensors: Tensors = ()
+
+
+Flow = Generator[Call, Any, Result]
+
+
+@dataclass
+class Calls:
+    """The flows, and what they remember of the served model."""
+
+    _served: dict[int, ServedModel] = field(default_factory=dict)
+
+    def recommend(
+        self, history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool
+    ) -> Flow[Recommendation]:
+        answer = yield Call("infer", encode(history, k, candidates, exclude_seen))
+        served = yield from self._served_model(version_of(answer))
+        return decode(answer, served.actions)
+
+    def score(self, history: History, candidates: Sequence[str]) -> Flow[dict[str, float | None]]:
+        """In parts no longer than the server's longest list; again if a swap came between two parts."""
+        scores: dict[str, float | None] = dict.fromkeys(candidates)
+        served = yield from self._newest()
+        for _ in range(SCORE_ATTEMPTS):
+            versions = set()
+            for part in _parts(list(scores), served.max_top_k):
+                answer = yield Call("infer", encode(history, len(part), part, exclude_seen=False))
+                versions.add(version_of(answer))
+                listed = decode(answer, (yield from self._served_model(version_of(answer))).actions)
+                scores |= dict.fromkeys(part) | {item.id: item.score for item in listed.items}
+            if len(versions) <= 1:
+                return scores
+        raise Unavailable("versions changed during every attempt to score all candidates by one")
+
+    def ready(self) -> Flow[bool]:
+        return bool((yield Call("is_model_ready")))
+
+    def models(self) -> Flow[tuple[ModelState, ...]]:
+        rows = yield Call("get_model_repository_index")
+        return tuple(ModelState(row["name"], row.get("version", ""), row.get("state", "")) for row in rows)
+
+    def _served_model(self, version: int) -> Flow[ServedModel]:
+        """What is known of `version`; an older one, gone from the configuration, has a prefix of its actions."""
+        if version not in self._served:
+            newest = yield from self._newest()
+            self._served[version] = newest
+        return self._served[version]
+
+    def _newest(self) -> Flow[ServedModel]:
+        served = ServedModel.of((yield Call("get_model_config")))
+        self._served[served.version] = served
+        return served
+
+
+def _parts(candidates: list[str], size: int) -> list[list[str]]:
+    return [candidates[start : start + size] for start in range(0, len(candidates), size)]
+
+
+@dataclass
+class Attempts:
+    """When to try a call again: only where nobody was there to take it, and only within the deadline."""
+
+    timeout: float
+    retries: int
+    _tried: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    def remaining(self) -> float:
+        """Seconds left. Raises DeadlineExceeded where there are none."""
+        left = self.timeout - (time.monotonic() - self._began)
+        if left <= 0:
+            raise DeadlineExceeded(f"no answer within {self.timeout:g} s")
+        return left
+
+    def delay_after(self, error: FootfallClientError) -> float:
+        """Seconds to wait before the next attempt: exponential, with jitter. Raises `error` where there is none."""
+        delay: float = min(FIRST_DELAY_S * 2**self._tried, LARGEST_DELAY_S) * uniform(0.5, 1.0)
+        self._tried += 1
+        in_time = delay < self.timeout - (time.monotonic() - self._began)
+        if not isinstance(error, Unavailable) or self._tried > self.retries or not in_time:
+            raise error
+        return delay

@@ -1,0 +1,110 @@
+"""Client: the blocking client."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from footfall.contract import DEFAULT_TOP_K
+from footfall_client import _settings
+from footfall_client._calls import Attempts, Call, Calls, Flow
+from footfall_client._codec import History
+from footfall_client._connection import Connection
+from footfall_client._exceptions import FootfallClientError, translate
+from footfall_client._settings import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Settings
+from footfall_client._types import ModelState, Recommendation
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """A blocking client; use one a thread, as a context manager or with `close`.
+
+    url: host:port of the server's gRPC or HTTP endpoint. timeout: seconds a method may take, retries included.
+    retries: further attempts, only where nobody was there to take the request. tls: True, or the PEM file of the
+    root that signed the server's certificate. key: of the repository API, which `models` needs.
+
+        with Client("127.0.0.1:8001") as client:
+            client.recommend(["item 1", Event("item 2", "cart")], k=10).items
+    """
+
+    def __init__(
+        self,
+        url: str,
+        protocol: _settings.Protocol = "grpc",
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retries: int = DEFAULT_RETRIES,
+        tls: bool | str | Path = False,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {})
+        self._connection = Connection(self._settings, asynchronous=False)
+        self._calls = Calls()
+
+    def recommend(
+        self,
+        history: History,
+        k: int = DEFAULT_TOP_K,
+        candidates: Sequence[str] | None = None,
+        exclude_seen: bool = True,
+    ) -> Recommendation:
+        """The next items, best first, and the probability of each next action.
+
+        history: events oldest first; an item id stands for a view of it. candidates: rank only these.
+        Raises InvalidRequest, DeadlineExceeded, Unavailable, ServerError.
+        """
+        return self._run(self._calls.recommend(history, k, candidates, exclude_seen))
+
+    def score(self, history: History, candidates: Sequence[str]) -> dict[str, float | None]:
+        """The score of every candidate, in their order; None for one the catalogue does not know."""
+        return self._run(self._calls.score(history, candidates))
+
+    def ready(self) -> bool:
+        """Whether the server takes requests; False too where nobody answers."""
+        try:
+            return self._run(self._calls.ready())
+        except FootfallClientError:
+            return False
+
+    def models(self) -> tuple[ModelState, ...]:
+        """The models of the server's repository. Needs the key: raises Unauthorized without."""
+        return self._run(self._calls.models())
+
+    def close(self) -> None:
+        self._connection.client.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        attempts = Attempts(self._settings.timeout, self._settings.retries)
+        try:
+            call = next(flow)
+            while True:
+                call = flow.send(self._make(call, attempts))
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+
+    def _make(self, call: Call, attempts: Attempts) -> Any:
+        while True:
+            try:
+                timeout = attempts.remaining()
+                with self._connection.limit(timeout):
+                    return self._connection.plain(call, self._connection.invoke(call, timeout))
+            except FootfallClientError:
+                raise
+            except Exception as error:
+                translated = translate(error, self._settings.url)
+                try:
+                    time.sleep(attempts.delay_after(translated))
+                except FootfallClientError as final:
+                    raise final from error

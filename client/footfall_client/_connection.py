@@ -1,0 +1,69 @@
+"""Connection: the four clients of tritonclient (gRPC or HTTP, blocking or asyncio) behind one method."""
+
+import contextlib
+import importlib
+from typing import Any
+
+import numpy as np
+
+from footfall.contract import ENSEMBLE
+from footfall_client._calls import Call
+from footfall_client._codec import Tensors
+from footfall_client._settings import Settings
+
+MODULES = {
+    ("grpc", False): "tritonclient.grpc",
+    ("grpc", True): "tritonclient.grpc.aio",
+    ("http", False): "tritonclient.http",
+    ("http", True): "tritonclient.http.aio",
+}
+RETURNS_MESSAGE = {"get_model_config": "config", "get_model_repository_index": "models"}
+"""Methods that over gRPC return a message, and its field that HTTP returns alone."""
+
+
+class Connection:
+    """Opens nothing until the first call. tritonclient is imported here, for the protocol in use alone."""
+
+    def __init__(self, settings: Settings, *, asynchronous: bool) -> None:
+        module = importlib.import_module(MODULES[settings.protocol, asynchronous])
+        self._grpc = settings.protocol == "grpc"
+        self._gevent = None if self._grpc or asynchronous else importlib.import_module("gevent")
+        self._input = module.InferInput
+        self._headers = settings.all_headers()
+        options = {"root_certificates": settings.root_certificates} if self._grpc else {}
+        self.client = module.InferenceServerClient(settings.url, ssl=bool(settings.tls), **options)
+
+    def invoke(self, call: Call, timeout: float) -> Any:
+        """The answer, of an asyncio client an awaitable of it. Raises what tritonclient raises."""
+        options: dict[str, Any] = {"headers": self._headers}
+        if self._grpc:
+            options["client_timeout"] = timeout
+            if call.method in RETURNS_MESSAGE:
+                options["as_json"] = True
+        method = getattr(self.client, call.method)
+        if call.method == "infer":
+            return method(ENSEMBLE, self._inputs(call.tensors), **options)
+        if call.method == "get_model_repository_index":
+            return method(**options)
+        return method(ENSEMBLE, **options)
+
+    def plain(self, call: Call, answer: Any) -> Any:
+        """The same answer whatever the protocol."""
+        if self._grpc and call.method in RETURNS_MESSAGE:
+            return answer.get(RETURNS_MESSAGE[call.method], [])
+        return answer
+
+    def limit(self, timeout: float) -> contextlib.AbstractContextManager[Any]:
+        """Bounds a blocking call; over HTTP tritonclient runs on gevent and has no timeout of a call itself."""
+        if self._gevent is None:
+            return contextlib.nullcontext()
+        limit: contextlib.AbstractContextManager[Any] = self._gevent.Timeout(timeout, TimeoutError())
+        return limit
+
+    def _inputs(self, tensors: Tensors) -> list[Any]:
+        inputs = []
+        for tensor, values in tensors:
+            sent = self._input(tensor.name, list(values.shape), tensor.data_type)
+            sent.set_data_from_numpy(np.ascontiguousarray(values))
+            inputs.append(sent)
+        return inputs

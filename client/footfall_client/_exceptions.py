@@ -1,0 +1,88 @@
+"""What can go wrong between a client and the server.
+
+FootfallClientError
+  +-- InvalidRequest      the request is malformed; the text is the sentence the server (or the client) found
+  +-- Unauthorized        the key is missing or wrong
+  +-- DeadlineExceeded    no answer within the timeout
+  +-- Unavailable         nobody answers at the address, or the server takes no requests; retried first
+  |     +-- ModelNotReady the server is there, the model is not
+  +-- ServerError         the server failed on the request
+"""
+
+import asyncio
+from typing import Any
+
+from tritonclient.utils import InferenceServerException
+
+from footfall.errors import FootfallError
+
+
+class FootfallClientError(FootfallError):
+    """Base of every error this package raises."""
+
+
+class InvalidRequest(FootfallClientError):
+    """The request cannot be answered as it stands."""
+
+
+class Unauthorized(FootfallClientError):
+    """The call needs a key that was not given, or is another."""
+
+
+class DeadlineExceeded(FootfallClientError):
+    """The timeout passed."""
+
+
+class Unavailable(FootfallClientError):
+    """Nobody answers, or the server takes no requests at the moment."""
+
+
+class ModelNotReady(Unavailable):
+    """The server is there, the model is not."""
+
+
+class ServerError(FootfallClientError):
+    """The server failed."""
+
+
+# Status of gRPC or HTTP -> the exception it becomes.
+BY_STATUS: dict[str, type[FootfallClientError]] = {
+    "StatusCode.INVALID_ARGUMENT": InvalidRequest,
+    "400": InvalidRequest,
+    "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
+    "499": DeadlineExceeded,
+    "StatusCode.UNAVAILABLE": Unavailable,
+    "503": Unavailable,
+    "StatusCode.NOT_FOUND": ModelNotReady,
+    "404": ModelNotReady,
+    "401": Unauthorized,
+    "403": Unauthorized,
+}
+
+
+def translate(error: BaseException, url: str) -> FootfallClientError:
+    """The exception for what tritonclient or its transports raised; most specific first."""
+    if isinstance(error, InferenceServerException):
+        return _of_status(error, url)
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return DeadlineExceeded(f"no answer from {url} in time")
+    return Unavailable(f"nobody answers at {url}: {str(error) or type(error).__name__}")
+
+
+def _of_status(error: InferenceServerException, url: str) -> FootfallClientError:
+    status, message = str(error.status()), _plain(error.message())
+    if "is restricted" in message:  # the server's word for a missing key, under several statuses
+        return Unauthorized(f"{url} wants another key for this call: {message}")
+    if "is not ready" in message or "unknown model" in message:
+        return ModelNotReady(f"{url}: {message}")
+    if status == "StatusCode.DEADLINE_EXCEEDED" or "Deadline Exceeded" in message:
+        return DeadlineExceeded(f"no answer from {url} in time")
+    if status == "StatusCode.UNAVAILABLE":
+        return Unavailable(f"nobody answers at {url}: {message}")
+    return BY_STATUS.get(status, ServerError)(message)
+
+
+def _plain(message: Any) -> str:
+    """The sentence without what the server puts before it."""
+    text = str(message).strip()
+    return text.partition("in ensemble 'footfall', ")[2] or text

@@ -1,0 +1,44 @@
+"""Settings: how a client reaches the server, shared by both clients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
+from footfall_client._exceptions import InvalidRequest
+
+Protocol = Literal["grpc", "http"]
+DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`url` is host:port; `tls` True or the PEM file of a root; `key` guards the repository API."""
+
+    url: str
+    protocol: Protocol = "grpc"
+    timeout: float = DEFAULT_TIMEOUT_S
+    retries: int = DEFAULT_RETRIES
+    tls: bool | str | Path = False
+    key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "://" in self.url:
+            raise InvalidRequest(f"the url {self.url} must be host:port, without a scheme")
+        if self.protocol not in ("grpc", "http"):
+            raise InvalidRequest(f"unknown protocol {self.protocol!r}; there are grpc and http")
+        if self.timeout <= 0 or self.retries < 0:
+            raise InvalidRequest(
+                f"timeout {self.timeout} must be above 0 and retries {self.retries} at least 0"
+            )
+
+    def all_headers(self) -> dict[str, str]:
+        name = GRPC_KEY_HEADER if self.protocol == "grpc" else KEY_HEADER
+        return {**self.headers, **({name: self.key} if self.key else {})}
+
+    @property
+    def root_certificates(self) -> str | None:
+        return None if isinstance(self.tls, bool) else str(self.tls)
