@@ -8,11 +8,13 @@ from footfall import __version__
 from footfall.errors import FootfallError
 from footfall_cli.evaluate import evaluate
 from footfall_cli.export import export
+from footfall_cli.loadtest import loadtest
 from footfall_cli.prepare import prepare
 from footfall_cli.publish import publish
 from footfall_cli.recommend import recommend
 from footfall_cli.rollback import rollback
 from footfall_cli.serve import serve
+from footfall_cli.simulate import simulate
 from footfall_cli.train import train
 from footfall_cli.versions import versions
 
@@ -39,6 +41,7 @@ def footfall(
 
 
 # One import and one line a verb; a verb's file imports what it needs inside its function.
+app.command()(simulate)
 app.command()(prepare)
 app.command()(train)
 app.command()(evaluate)
@@ -48,6 +51,7 @@ app.command()(publish)
 app.command()(rollback)
 app.command()(versions)
 app.command()(recommend)
+app.command()(loadtest)
 
 
 def main() -> None:

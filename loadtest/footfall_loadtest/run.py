@@ -1,0 +1,88 @@
+"""Run: locust headless in a process of its own, so that its gevent patching touches nobody else.
+
+python -m footfall_loadtest.run OUT PROTOCOLS USERS SECONDS writes OUT/report.html and OUT/report.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from footfall.errors import FootfallError, InputError
+from footfall_loadtest.gate import Measured
+from footfall_loadtest.workload import Workload
+
+PROTOCOLS = ("grpc", "http")
+REPORT = "report.html"
+RESULT = "report.json"
+
+
+@dataclass(frozen=True)
+class LoadTestOptions:
+    """`users` clients of each protocol for `seconds`."""
+
+    protocols: tuple[str, ...] = PROTOCOLS
+    users: int = 8
+    seconds: float = 10.0
+    top_k: int = 20
+    max_events: int = 200
+
+    def __post_init__(self) -> None:
+        unknown = set(self.protocols) - set(PROTOCOLS)
+        if unknown or not self.protocols:
+            raise InputError(
+                f"unknown protocol {', '.join(unknown) or 'none'}; there are {', '.join(PROTOCOLS)}"
+            )
+        if self.users < 1 or self.seconds <= 0:
+            raise InputError(f"users {self.users} must be at least 1 and seconds {self.seconds:g} above 0")
+
+
+def run_load_test(
+    urls: dict[str, str], dataset: Path, out: Path, options: LoadTestOptions
+) -> dict[str, Measured]:
+    """Load the server at `urls` (protocol -> host:port), write the reports to `out`; what was measured."""
+    Workload(dataset, options.max_events)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "FOOTFALL_DATASET": str(dataset),
+        "FOOTFALL_TOP_K": str(options.top_k),
+        "FOOTFALL_MAX_EVENTS": str(options.max_events),
+        **{f"FOOTFALL_{protocol.upper()}_URL": url for protocol, url in urls.items()},
+    }
+    arguments = [str(out), ",".join(options.protocols), str(options.users), str(options.seconds)]
+    command = [sys.executable, "-m", "footfall_loadtest.run", *arguments]
+    run = subprocess.run(command, env=environment, check=False)
+    if run.returncode:
+        raise FootfallError(f"the load test ended with code {run.returncode}; its own message is above")
+    return {name: Measured(**facts) for name, facts in json.loads((out / RESULT).read_text()).items()}
+
+
+def main(out: Path, protocols: list[str], users: int, seconds: float) -> None:
+    import gevent
+    from locust.env import Environment
+    from locust.html import get_html_report
+    from locust.stats import stats_history
+
+    from footfall_loadtest.user import GrpcUser, HttpUser  # patches for gevent, so first
+
+    classes: list[Any] = [user for user in (GrpcUser, HttpUser) if user.protocol in protocols]
+    environment = Environment(user_classes=classes)
+    runner = environment.create_local_runner()
+    gevent.spawn(stats_history, runner)
+    runner.start(users * len(classes), spawn_rate=users * len(classes))
+    gevent.sleep(seconds)
+    runner.quit()
+    (out / REPORT).write_text(get_html_report(environment))  # type: ignore[no-untyped-call]
+    measured = {
+        protocol: vars(Measured.of(environment.stats.get("recommend", protocol), seconds))
+        for protocol in protocols
+    }
+    (out / RESULT).write_text(json.dumps(measured, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]), float(sys.argv[4]))
