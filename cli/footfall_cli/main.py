@@ -6,6 +6,7 @@ import typer
 
 from footfall import __version__
 from footfall.errors import FootfallError
+from footfall_cli.demo import demo
 from footfall_cli.evaluate import evaluate
 from footfall_cli.export import export
 from footfall_cli.loadtest import loadtest
@@ -52,6 +53,7 @@ app.command()(rollback)
 app.command()(versions)
 app.command()(recommend)
 app.command()(loadtest)
+app.command()(demo)
 
 
 def main() -> None:

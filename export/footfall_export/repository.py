@@ -200,3 +200,12 @@ def _write(path: Path, config: pb.ModelConfig) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def write_reference(repository: Path) -> None:
+    """The copy that stands in the project: version 1, with the contract's defaults."""
+    facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
+    for step in COMPOSING_MODELS:
+        _write(repository / step / "config.pbtxt", step_config(step, [1], "python"))
+    _write(repository / ENSEMBLE / "config.pbtxt", ensemble_config(1, facts))
+    write_adaptors(repository, 1)

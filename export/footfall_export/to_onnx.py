@@ -1,5 +1,6 @@
 """Export of a RankerGraph to ONNX, batch and every length free, names from the contract."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def write_onnx(graph: RankerGraph, path: Path) -> None:
         free = tensor.dims == (-1,)
         example.append(torch.ones(EXAMPLE_BATCH, EXAMPLE_LENGTH if free else 1, dtype=torch.int32))
         shapes.append({0: dims["batch"], 1: dims["free"]} if free else {0: dims["batch"]})
+    # torch 2.13's exporter warns of its own deprecated calls, and of torchvision, which is not needed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # torch 2.13's exporter warns of its own deprecated calls.
         warnings.simplefilter("ignore", FutureWarning)
         program = torch.onnx.export(
             graph.eval(),

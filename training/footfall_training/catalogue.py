@@ -82,6 +82,8 @@ MATERIALS = (
 ADJECTIVES = ("red", "vintage", "striped", "large", "small", "folding", "dotted", "blue", "rustic", "classic")
 ZIPF_EXPONENT = 1.0
 NUM_FOLLOWERS = 4
+TITLE_STRIDE = 367
+"""Prime, so that numbers in turn get unlike titles and no title comes twice."""
 SHARE_AT_START = 0.7
 
 
@@ -156,7 +158,8 @@ class Shelves:
         """One item of each category asked for, by popularity; `uniform` float64 in [0, 1)."""
         low, high = self.cumulative[self.start[category]], self.cumulative[self.start[category + 1]]
         place = np.searchsorted(self.cumulative, low + uniform * (high - low), side="right") - 1
-        return self.item[np.minimum(place, len(self.item) - 1)]
+        items: NDArray[np.int64] = self.item[np.minimum(place, len(self.item) - 1)]
+        return items
 
     def __len__(self) -> int:
         return len(self.item)
@@ -173,9 +176,13 @@ def _places(category: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _title(category: str, number: int) -> str:
     """Adjective, material and noun; where these run out, a number."""
-    words, rest = [], number
-    for choices in (NOUNS[category], MATERIALS, ADJECTIVES):
-        rest, word = divmod(rest, len(choices))
-        words.append(choices[word])
-    noun, material, adjective = words
-    return f"{adjective} {material} {noun}" + (f" no. {rest + 1}" if rest else "")
+    nouns = NOUNS[category]
+    combinations = len(nouns) * len(MATERIALS) * len(ADJECTIVES)
+    again, place = divmod(number, combinations)
+    place = place * TITLE_STRIDE % combinations
+    adjective, material = (
+        ADJECTIVES[place % len(ADJECTIVES)],
+        MATERIALS[place // len(ADJECTIVES) % len(MATERIALS)],
+    )
+    noun = nouns[place // (len(ADJECTIVES) * len(MATERIALS))]
+    return f"{adjective} {material} {noun}" + (f" no. {again + 1}" if again else "")
