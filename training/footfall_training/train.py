@@ -16,7 +16,7 @@ from footfall_training.baselines import training_histories
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
-from footfall_training.dataset import Dataset
+from footfall_training.dataset import Dataset, SplitName
 from footfall_training.losses import action_loss, full_softmax, sampled_softmax
 from footfall_training.model import ModelConfig, SequenceModel
 from footfall_training.options import TrainOptions
@@ -50,7 +50,7 @@ def train(
     trainer = Trainer(dataset, folder, config, options)
     metrics = trainer.run()
     calibrate(trainer.model, trainer.validation, trainer.device)
-    _fill_priors(trainer.model, dataset, options)
+    fill_priors(trainer.model, dataset, options.split)
     samples = newest(
         Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
     )
@@ -164,9 +164,9 @@ class Trainer:
         save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
 
 
-def _fill_priors(model: SequenceModel, dataset: Dataset, options: TrainOptions) -> None:
+def fill_priors(model: SequenceModel, dataset: Dataset, split: SplitName) -> None:
     """What to answer for an empty history: log share of every item, share of every action, add-one smoothed."""
-    training = training_histories(dataset, options.split)
+    training = training_histories(dataset, split)
     items = np.bincount(training.item, minlength=model.config.num_items + 1) + 1.0
     actions = np.bincount(training.action, minlength=model.config.num_actions + 1)[1:] + 1.0
     model.item_popularity.copy_(torch.from_numpy(np.log(items / items.sum())))
