@@ -58,7 +58,7 @@ class Engine(Protocol):
     def score(self, batch: Batch) -> Scores: ...
 
 
-def load_engine(version: Version, device: str = "cpu") -> Engine:
+def load_engine(version: Version) -> Engine:
     """The version's engine, by the runtime its manifest names; never another one.
 
     Raises InputError where the name is unknown, NotReadyError where its runtime cannot run here.
@@ -68,7 +68,7 @@ def load_engine(version: Version, device: str = "cpu") -> Engine:
     except KeyError:
         known = ", ".join(ENGINES)
         raise InputError(f"{version.folder} has engine {version.engine!r}; there are {known}") from None
-    return load(version, device)
+    return load(version)
 
 
 def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]:
@@ -106,25 +106,25 @@ def _width(offsets: NDArray[np.int64]) -> int:
     return bucket_width(int(np.diff(offsets).max(initial=0)))
 
 
-def _onnxruntime(version: Version, device: str) -> Engine:
+def _onnxruntime(version: Version) -> Engine:
     from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(version)
 
 
-def _tensorrt(version: Version, device: str) -> Engine:
+def _tensorrt(version: Version) -> Engine:
     from footfall_export.tensorrt_engine import TensorRTEngine
 
     return TensorRTEngine(version)
 
 
-def _torch(version: Version, device: str) -> Engine:
+def _torch(version: Version) -> Engine:
     from footfall_export.torch_engine import TorchEngine
 
-    return TorchEngine.load(version, device)
+    return TorchEngine.load(version)
 
 
-ENGINES: dict[str, Callable[[Version, str], Engine]] = {
+ENGINES: dict[str, Callable[[Version], Engine]] = {
     "onnxruntime": _onnxruntime,
     "tensorrt": _tensorrt,
     "torch": _torch,

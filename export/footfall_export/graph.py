@@ -38,14 +38,14 @@ class RankerGraph(nn.Module):
         candidate_index: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """contract.ENGINE_INPUTS, int32 [users, ...], to contract.ENGINE_OUTPUTS."""
-        hidden = self.model.encode_padded(
-            _known(history_item, self.num_items),
-            _known(history_action, self.num_actions),
-            _known(history_gap, NUM_GAPS - 1),
-        )
+        hidden = self.model.encode_padded(*self.known_events(history_item, history_action, history_gap))
         last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
         state = hidden.gather(1, last).squeeze(1)  # [users, width]
         return self.rank(state, history_length, excluded_index, candidate_index)
+
+    def known_events(self, item: Tensor, action: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """int64 indices the model's tables hold, of events laid out in any shape."""
+        return known(item, self.num_items), known(action, self.num_actions), known(gap, NUM_GAPS - 1)
 
     def rank(
         self, state: Tensor, history_length: Tensor, excluded_index: Tensor, candidate_index: Tensor
@@ -65,14 +65,14 @@ class RankerGraph(nn.Module):
         none = torch.zeros(
             excluded_index.shape[0], self.num_items + 1, dtype=torch.bool, device=excluded_index.device
         )
-        excluded = none.scatter(1, _known(excluded_index, self.num_items), True)
-        candidate = none.scatter(1, _known(candidate_index, self.num_items), True)
+        excluded = none.scatter(1, known(excluded_index, self.num_items), True)
+        candidate = none.scatter(1, known(candidate_index, self.num_items), True)
         restricted = (candidate_index != PADDING_INDEX).any(dim=1, keepdim=True)
         blocked = excluded | (restricted & ~candidate)
         is_padding = torch.arange(self.num_items + 1, device=none.device) == PADDING_INDEX
         return blocked | is_padding
 
 
-def _known(index: Tensor, largest: int) -> Tensor:
-    """int64 indices; one past the catalogue counts as padding."""
-    return torch.where(index <= largest, index, PADDING_INDEX).long()
+def known(index: Tensor, largest: int) -> Tensor:
+    """int64 indices; one outside 1..largest counts as padding."""
+    return torch.where((index > PADDING_INDEX) & (index <= largest), index, PADDING_INDEX).long()

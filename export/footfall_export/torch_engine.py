@@ -28,8 +28,8 @@ class TorchEngine:
         self._device = device
 
     @classmethod
-    def load(cls, version: Version, device: str) -> "TorchEngine":
-        return cls(load_weights(version.folder), version.max_top_k, version.precision, device)
+    def load(cls, version: Version) -> "TorchEngine":
+        return cls(load_weights(version.folder), version.max_top_k, version.precision, version.device)
 
     def score(self, batch: Batch) -> Scores:
         inputs = padded_inputs(batch, self._max_length)
@@ -47,17 +47,14 @@ class TorchEngine:
         """After each history's last event [users, width]; zeros for an empty one."""
         history, model = batch.history, self._graph.model
         lengths = np.diff(history.offsets)
-        states = torch.zeros(len(lengths), model.config.width, device=self._device, dtype=self._dtype())
+        states = model.item_table().new_zeros(len(lengths), model.config.width)
         filled = np.flatnonzero(lengths)
         if len(filled):
-            item = np.where(history.item <= model.config.num_items, history.item, 0)
-            columns = (item, history.action, history.gap, np.concatenate([[0], np.cumsum(lengths[filled])]))
-            hidden = model.encode(*(self._tensor(column.astype(np.int64)) for column in columns))
+            columns = (self._tensor(column) for column in (history.item, history.action, history.gap))
+            offsets = np.concatenate([[0], np.cumsum(lengths[filled])])
+            hidden = model.encode(*self._graph.known_events(*columns), self._tensor(offsets))
             states[self._tensor(filled)] = hidden[self._tensor(history.offsets[1:][filled] - 1)]
         return states
-
-    def _dtype(self) -> torch.dtype:
-        return self._graph.model.item_table().dtype
 
     def _tensor(self, array: NDArray[np.integer[Any]]) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -9,7 +9,7 @@ from typing import Any
 
 from footfall.contract import RANKER
 from footfall.errors import InputError
-from footfall.folder import read_manifest
+from footfall.folder import MANIFEST, read_manifest
 from footfall.history import HistoryRules
 from footfall.vocabulary import Vocabulary
 
@@ -44,6 +44,11 @@ class Version:
     def backend(self) -> str:
         """The server's backend of the ranker: python, or tensorrt where the server runs the plan itself."""
         return str(self.manifest["backend"])
+
+    @property
+    def device(self) -> str:
+        """Where the torch engine runs: cpu, cuda or cuda:N."""
+        return str(self.manifest["device"])
 
     @property
     def precision(self) -> str:
@@ -81,7 +86,21 @@ class Version:
 
 
 def version_numbers(repository: Path) -> list[int]:
-    """Numbers of the repository's versions, ascending."""
+    """Numbers of the repository's finished versions, ascending."""
+    return [number for number in _numbers(repository) if is_finished(version_folder(repository, number))]
+
+
+def next_number(repository: Path) -> int:
+    """The number after the last one that is taken, be it only by an unfinished folder."""
+    return max(_numbers(repository), default=0) + 1
+
+
+def is_finished(folder: Path) -> bool:
+    """The committed model_repository/ranker/1 is not: it shows where an adaptor lies, and has no engine."""
+    return (folder / MANIFEST).is_file()
+
+
+def _numbers(repository: Path) -> list[int]:
     folders = (repository / RANKER).glob("[0-9]*")
     return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
 

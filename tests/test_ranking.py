@@ -1,0 +1,88 @@
+"""Ranking the whole catalogue, and the baselines."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from footfall.errors import InputError
+from footfall.history import Histories
+from footfall_training import ranking
+from footfall_training.baselines import LastItemNeighbour, Popularity, training_histories
+from footfall_training.dataset import Dataset
+from footfall_training.ranking import Targets, rank_targets
+
+
+class Fixed:
+    """Scores that do not depend on the history; item i's is scores[i]."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self._scores = np.array(scores, dtype=np.float32)
+
+    def scores(self, histories: Histories) -> NDArray[np.float32]:
+        return np.repeat(self._scores[None], histories.num_users, axis=0)
+
+
+def targets(*users: tuple[list[int], int]) -> Targets:
+    items = np.array([item for history, _ in users for item in history], dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history, _ in users])]).astype(np.int64)
+    packed = Histories(items, np.ones(len(items), np.uint8), np.zeros(len(items), np.int64), offsets)
+    return Targets(packed, np.array([item for _, item in users], np.int32), np.ones(len(users), np.uint8))
+
+
+SCORES = [99.0, 5.0, 4.0, 4.0, 1.0]
+
+
+def test_ties_count_against_the_target_and_padding_counts_not_at_all() -> None:
+    ranks = rank_targets(Fixed(SCORES), targets(([4], 1), ([4], 2), ([4], 3)), num_items=4)
+    assert ranks.tolist() == [1, 3, 3]
+
+
+def test_seen_items_leave_the_list_unless_kept() -> None:
+    asked = targets(([1, 2], 3))
+    assert rank_targets(Fixed(SCORES), asked, 4).tolist() == [1]
+    assert rank_targets(Fixed(SCORES), asked, 4, keep_seen=True).tolist() == [3]
+
+
+def test_a_target_seen_before_cannot_be_found_where_seen_items_are_removed() -> None:
+    asked = targets(([1, 2], 1))
+    assert rank_targets(Fixed(SCORES), asked, 4).tolist() == [5]
+    assert rank_targets(Fixed(SCORES), asked, 4, keep_seen=True).tolist() == [1]
+
+
+def test_the_batch_size_changes_no_rank(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_items = len(dataset.items)
+    scorer = Popularity(training_histories(dataset, "leave_one_out"), num_items)
+    asked = Targets.of(dataset, "leave_one_out", "test")
+    whole = rank_targets(scorer, asked, num_items)
+    monkeypatch.setattr(ranking, "BATCH_SCORES", 7 * num_items)
+    assert np.array_equal(rank_targets(scorer, asked, num_items), whole)
+
+
+def test_the_neighbour_of_an_item_is_what_followed_it() -> None:
+    training = Histories(
+        np.array([1, 2, 1, 2, 3, 1], np.int32),
+        np.ones(6, np.uint8),
+        np.zeros(6, np.int64),
+        np.array([0, 2, 2, 4, 6]),
+    )
+    scores = LastItemNeighbour(training, num_items=3).scores(
+        targets(([3, 1], 0), ([2], 0), ([3], 0)).histories
+    )
+    assert scores[0].tolist() == pytest.approx([0, 0, 2 / np.sqrt(3 * 2), 0])
+    assert scores[1].tolist() == [0, 0, 0, 0]
+    assert scores[2].tolist() == pytest.approx([0, 1 / np.sqrt(3), 0, 0])
+
+
+def test_targets_are_the_events_the_split_holds_out(dataset: Dataset) -> None:
+    asked = Targets.of(dataset, "leave_one_out", "test")
+    histories = dataset.histories
+    users = np.flatnonzero(dataset.split("leave_one_out").test_at > 0)
+    last = histories.offsets[1:][users] - 1
+    assert np.array_equal(asked.next_item, histories.item[last])
+    assert np.array_equal(asked.histories.lengths, histories.lengths[users] - 1)
+    assert len(Targets.of(dataset, "leave_one_out", "test", most=10)) == 10
+
+
+def test_an_unknown_split_is_named(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="unknown split 'random'"):
+        Targets.of(dataset, "random", "test")  # type: ignore[arg-type]
