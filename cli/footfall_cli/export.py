@@ -18,6 +18,9 @@ def export(
     backend: Annotated[
         str, typer.Option(help="python, or tensorrt: the server runs the plan itself, in NVIDIA's container.")
     ] = "python",
+    device: Annotated[
+        str, typer.Option(help="Where the torch engine is to run: cpu, cuda or cuda:N.")
+    ] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Compile a checkpoint for a runtime, compare it with torch, and add it to a model repository.
@@ -27,7 +30,7 @@ def export(
     from footfall_export.export import ExportOptions
     from footfall_export.export import export as export_version
 
-    options = ExportOptions(engine=engine, precision=precision, max_top_k=max_top_k, backend=backend)
+    options = ExportOptions(engine, precision, max_top_k, backend, device)
     say(f"exporting {checkpoint} for {engine} in {precision}")
     result = export_version(checkpoint, repository, options)
     parity = result["parity"]

@@ -25,9 +25,7 @@ def canary(checkpoint: Checkpoint, engine: Engine, precision: str) -> dict[str, 
     for user in range(min(NUM_REQUESTS, samples.num_users)):
         history = slices(samples, samples.offsets[user : user + 1], samples.offsets[user + 1 : user + 2])
         inputs = model_input(history, checkpoint.config.max_length)
-        scores = engine.score(
-            Batch(inputs, IndexLists.of([history.item]), IndexLists.of([history.item[:0]]))
-        )
+        scores = engine.score(Batch(inputs, IndexLists.of([history.item]), IndexLists.of([history.item[:0]])))
         listed = np.flatnonzero(np.isfinite(scores.item_score[0]))[:DEFAULT_TOP_K]
         requests.append(
             {

@@ -1,6 +1,7 @@
 """Export: a checkpoint becomes the next version of a model repository."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,24 +27,27 @@ from footfall_export.version import (
     PLAN_FILE,
     Version,
     check_successor,
+    next_number,
     version_folder,
     version_numbers,
 )
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
 
 BACKENDS = ("python", "tensorrt")
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 MAX_TOP_K = 3840
 """TensorRT's limit of a top-k layer."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container."""
+    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container. `device`: the torch engine's."""
 
     engine: str = "onnxruntime"
     precision: str = "fp32"
     max_top_k: int = DEFAULT_MAX_TOP_K
     backend: str = "python"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name, known in (("engine", ENGINES), ("precision", PRECISIONS), ("backend", BACKENDS)):
@@ -55,6 +59,12 @@ class ExportOptions:
             raise InputError(f"backend tensorrt runs a TensorRT plan, not a {self.engine} engine")
         if self.engine == "onnxruntime" and self.precision == "bf16":
             raise InputError("ONNX Runtime has no bf16 kernels on a CPU; use fp32 or fp16, or engine torch")
+        if not DEVICE.fullmatch(self.device):
+            raise InputError(f"unknown device {self.device!r}; there are cpu, cuda and cuda:N")
+        if self.device != "cpu" and self.engine != "torch":
+            raise InputError(
+                f"device {self.device} is for the torch engine; {self.engine} has one of its own"
+            )
 
 
 def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) -> dict[str, Any]:
@@ -63,11 +73,10 @@ def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) ->
     Raises InputError where the checkpoint is not of the repository's lineage or the engine is too far from torch.
     """
     checkpoint = Checkpoint.open(checkpoint_folder)
-    numbers = version_numbers(repository)
-    if numbers:
-        newest = Version.open(version_folder(repository, numbers[-1]))
-        check_successor(newest, checkpoint.items, checkpoint.actions, checkpoint.lineage)
-    number = numbers[-1] + 1 if numbers else 1
+    for newest in version_numbers(repository)[-1:]:
+        older = Version.open(version_folder(repository, newest))
+        check_successor(older, checkpoint.items, checkpoint.actions, checkpoint.lineage)
+    number = next_number(repository)
     facts = _facts(checkpoint, options)
     with written_aside(version_folder(repository, number)) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
@@ -82,6 +91,7 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "engine": options.engine,
         "precision": options.precision,
         "backend": options.backend,
+        "device": options.device,
         "lineage": checkpoint.lineage,
         "repeat_ms": checkpoint.rules.repeat_ms,
         "max_length": config.max_length,
@@ -104,9 +114,18 @@ def _write_version(
         (folder / "model.py").write_text(adaptor(RANKER))
     _write_engine(folder, checkpoint, options)
     reference = TorchEngine(checkpoint.load_model(), options.max_top_k, "fp32", "cpu")
-    (folder / CANARY_FILE).write_text(json.dumps(canary(checkpoint, reference, options.precision)))
-    parity = _parity(Version(folder, facts), checkpoint, reference)
+    version = Version(folder, facts)
+    try:
+        engine = load_engine(version)
+    except NotReadyError as error:
+        # A TensorRT engine, or torch on cuda, where there is no GPU.
+        recorded = canary(checkpoint, reference, options.precision)
+        parity = not_measured(options.engine, options.precision, str(error))
+    else:
+        recorded = canary(checkpoint, engine, options.precision)
+        parity = measure(engine, reference, checkpoint.samples, version)
     parity.check()
+    (folder / CANARY_FILE).write_text(json.dumps(recorded) + "\n")
     (folder / PARITY_FILE).write_text(json.dumps(parity.as_json(), indent=2) + "\n")
     return parity
 
@@ -121,14 +140,3 @@ def _write_engine(folder: Path, checkpoint: Checkpoint, options: ExportOptions) 
     if options.engine == "tensorrt":
         write_plan(folder / ONNX_FILE, folder / PLAN_FILE, checkpoint.config.max_length)
         (folder / ONNX_FILE).unlink()
-
-
-def _parity(version: Version, checkpoint: Checkpoint, reference: TorchEngine) -> Parity:
-    """Measured, except of a TensorRT engine where there is no GPU to run it."""
-    try:
-        engine = load_engine(version)
-    except NotReadyError as error:
-        return not_measured(version.engine, version.precision, str(error))
-    return measure(
-        engine, reference, checkpoint.samples, version.max_length, version.engine, version.precision
-    )

@@ -10,6 +10,7 @@ from footfall.contract import UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories, model_input, slices
 from footfall_export.engine import Batch, Engine, IndexLists, Scores
+from footfall_export.version import Version
 
 TOP = 20
 BATCH_SIZES = (1, 7, 64)
@@ -70,26 +71,21 @@ def not_measured(engine: str, precision: str, reason: str) -> Parity:
     return Parity(engine, precision, False, f"not measured: {reason}", 0, THRESHOLDS[precision])
 
 
-def measure(
-    engine: Engine, reference: Engine, samples: Histories, max_length: int, name: str, precision: str
-) -> Parity:
+def measure(engine: Engine, reference: Engine, samples: Histories, version: Version) -> Parity:
     """Compare both engines on `samples` in batches of several sizes, also with candidates and empty histories."""
-    batches = parity_batches(samples, max_length)
+    batches = parity_batches(samples, version.max_length)
     pairs = [(engine.score(batch), reference.score(batch)) for batch in batches]
-    # numpy's maximum, not Python's: it does not lose a NaN.
-    differences = [
-        float(np.max([_difference(getattr(got, output), getattr(expected, output)) for got, expected in pairs]))
-        for output in ("item_score", "action_probability", "user_vector")
-    ]
     agreements = [share for got, expected in pairs for share in _agreements(got, expected)]
     return Parity(
-        name,
-        precision,
-        True,
-        "compared with torch fp32",
-        sum(len(batch.history.offsets) - 1 for batch in batches),
-        THRESHOLDS[precision],
-        *differences,
+        engine=version.engine,
+        precision=version.precision,
+        measured=True,
+        reason="compared with torch in fp32",
+        histories=sum(len(batch.history.offsets) - 1 for batch in batches),
+        threshold=THRESHOLDS[version.precision],
+        max_score_difference=_largest(pairs, "item_score"),
+        max_probability_difference=_largest(pairs, "action_probability"),
+        max_vector_difference=_largest(pairs, "user_vector"),
         top20_agreement=float(np.mean(agreements)),
     )
 
@@ -119,6 +115,11 @@ def _batch(histories: Histories, pool: NDArray[np.int32], max_length: int) -> Ba
         unknown if row % 7 == 6 else pool[: NUM_CANDIDATES * (row % 3 == 2)] for row in range(len(seen))
     ]
     return Batch(model_input(histories, max_length), IndexLists.of(seen), IndexLists.of(candidates))
+
+
+def _largest(pairs: list[tuple[Scores, Scores]], output: str) -> float:
+    differences = [_difference(getattr(got, output), getattr(expected, output)) for got, expected in pairs]
+    return float(np.max(differences))  # not Python's max, which may lose a NaN
 
 
 def _difference(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -107,12 +107,13 @@ def live_number(repository: Path) -> int | None:
 
 
 def loaded_numbers(repository: Path) -> list[int]:
-    """The versions the composing models on disk load."""
+    """The finished versions the composing models on disk load."""
     path = repository / RANKER / "config.pbtxt"
     if not path.is_file():
         return []
     config = text_format.Parse(path.read_text(), pb.ModelConfig())
-    return sorted(config.version_policy.specific.versions)
+    pinned = sorted(config.version_policy.specific.versions)
+    return [number for number in pinned if is_finished(version_folder(repository, number))]
 
 
 def step_config(step: str, versions: Sequence[int], backend: str) -> pb.ModelConfig:

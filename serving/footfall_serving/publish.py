@@ -25,7 +25,13 @@ from footfall_export.repository import (
     write_ensemble_config,
     write_step_configs,
 )
-from footfall_export.version import Version, check_successor, version_folder, version_numbers
+from footfall_export.version import (
+    Version,
+    check_successor,
+    next_number,
+    version_folder,
+    version_numbers,
+)
 from footfall_serving.canary import replay
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.state import read_state
@@ -61,7 +67,7 @@ def publish(folder: Path, repository: Path, say: Say = lambda line: None) -> Pub
         for number in sorted(neighbours):
             _check_lineage(Version.open(version_folder(repository, number)), version, own)
         if own is None:
-            version = _copy(version, repository, max(numbers, default=0) + 1)
+            version = _copy(version, repository, next_number(repository))
         return _promote(version, repository, say)
 
 
