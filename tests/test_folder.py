@@ -1,5 +1,6 @@
 """Folders are whole or not there."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -26,11 +27,11 @@ def test_a_finished_folder_reads_back(tmp_path: Path) -> None:
 def test_a_failed_writer_leaves_nothing_and_keeps_the_old_folder(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
     with (
-        pytest.raises(OSError, match="disk"),
+        pytest.raises(InputError, match="out cannot be written, nothing is left of it: No space"),
         written_aside(tmp_path / "out", overwrite=True) as folder,
     ):
         (folder / "data").write_text("new")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "out" / "data").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

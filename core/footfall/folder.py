@@ -25,7 +25,8 @@ FORMAT = 1
 def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success flush it and rename it to `target`.
 
-    On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False.
+    On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False, and where
+    the disk is full or may not be written.
     """
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already; name another folder or pass --overwrite")
@@ -34,12 +35,24 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     partial = target.parent / f".partial-{target.name}-{os.getpid()}"
     partial.mkdir()
     try:
-        yield partial
-        flush(partial)
-        replace_folder(partial, target)
+        with writing(target):
+            yield partial
+            flush(partial)
+            replace_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """One sentence for what the system says when `target` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        # numpy reports a short write as "N requested and M written", without an errno.
+        reason = error.strerror or str(error)
+        raise InputError(f"{target} cannot be written, nothing is left of it: {reason}") from error
 
 
 def replace_folder(source: Path, target: Path) -> None:

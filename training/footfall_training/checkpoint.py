@@ -99,7 +99,7 @@ def save_checkpoint(
     """Write `model` and what it needs of `dataset` as one finished folder."""
     with written_aside(target, overwrite=overwrite) as folder:
         (folder / CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
-        safetensors.torch.save_file(model.state_dict(), folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(model.state_dict()))
         dataset.items.save(folder / "items")
         dataset.actions.save(folder / "actions")
         shutil.copyfile(dataset.folder / "items.parquet", folder / "items.parquet")

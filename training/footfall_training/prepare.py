@@ -24,7 +24,7 @@ from footfall_training.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_training.report import describe
 from footfall_training.source import Source, open_source
 from footfall_training.times import TIME_UNITS, TimeUnit, iso_time
-from footfall_training.writing import full_disk_is_an_input_error, seal_dataset, write_arrays
+from footfall_training.writing import seal_dataset, write_arrays
 
 DEFAULT_REPEAT_SECONDS = 5.0
 """Double clicks, reloads and trackers that fire twice. Honest returns come at any pace: of 1,313 to the same
@@ -100,7 +100,7 @@ def prepare(
     source = open_source(logs, options.preset, options.columns, options.items)
     older = older_of(options.extend)
     item_table = _read_item_table(source, options)
-    with full_disk_is_an_input_error(out), written_aside(out, overwrite=options.overwrite) as folder:
+    with written_aside(out, overwrite=options.overwrite) as folder:
         dropped = Dropped()
         log = LogReader(source.columns, _read_rules(source, options), dropped, progress).read(source.files)
         rules = _cleaning_rules(log, source, options)

@@ -1,5 +1,6 @@
 """TrainingState: all that a killed run needs to go on to the same weights."""
 
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
+from footfall.folder import writing
 
 STATE = "state.pt"
 
@@ -41,12 +43,15 @@ def save_state(
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all(),
     }
+    # Through memory: of a full disk torch makes a RuntimeError, which could be any fault.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     aside = folder / f".{STATE}"
-    with aside.open("wb") as file:
-        torch.save(content, file)
+    with writing(folder / STATE), aside.open("wb") as file:
+        file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(folder / STATE)
+        aside.replace(folder / STATE)
 
 
 def load_state(

@@ -115,7 +115,7 @@ class Trainer:
             state.step += 1
             progress.batch(state.epoch, state.step, len(batch.next_item), losses)
             if state.step % options.save_every == 0:
-                self._save()
+                self.save()
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
@@ -154,13 +154,13 @@ class Trainer:
             weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             state.best_ndcg, state.best_epoch, state.best_weights = metrics["ndcg@10"], state.epoch, weights
         state.epoch, state.batch = state.epoch + 1, 0
-        self._save()
+        self.save()
 
     def _metrics(self) -> dict[str, float]:
         scorer = ModelScorer(self.model, self.device)
         return ranking_metrics(rank_targets(scorer, self.validation, self.config.num_items))
 
-    def _save(self) -> None:
+    def save(self) -> None:
         save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
 
 

@@ -2,8 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from footfall.errors import InputError
 from footfall.folder import write_manifest
 from footfall.vocabulary import Vocabulary
 from footfall_training import splits
@@ -19,17 +17,6 @@ from footfall_training.coding import PackedLog
 from footfall_training.dataset import KIND, Split
 from footfall_training.ids import pack_ids
 from footfall_training.source import Source
-
-
-@contextmanager
-def full_disk_is_an_input_error(out: Path) -> Iterator[None]:
-    """One sentence for what the system says when `out` cannot be written (for reading: log.reading)."""
-    try:
-        yield
-    except OSError as error:
-        # numpy reports a short write as "N requested and M written", without an errno.
-        reason = error.strerror or str(error)
-        raise InputError(f"{out} cannot be written, nothing is left of it: {reason}") from error
 
 
 def write_arrays(folder: Path, packed: PackedLog, items: pl.DataFrame, split: Mapping[str, Split]) -> None:

@@ -1,0 +1,165 @@
+"""Training: it learns, and a killed run goes on to the same weights."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from footfall.errors import InputError
+from footfall_training.checkpoint import WEIGHTS, Checkpoint
+from footfall_training.dataset import Dataset
+from footfall_training.model import ModelConfig
+from footfall_training.options import TrainOptions
+from footfall_training.prepare import PrepareOptions, prepare
+from footfall_training.ranking import Targets, rank_targets
+from footfall_training.scorer import ModelScorer
+from footfall_training.train import train
+
+FOOTFALL = Path(sys.executable).with_name("footfall")
+ARGUMENTS = (
+    "--width",
+    "16",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "32",
+    "--save-every",
+    "3",
+    "--max-length",
+    "10",
+)
+
+
+def write_log(path: Path, num_users: int, action: str = "view") -> Path:
+    """Every user walks round the same ring of 12 items, from a place of their own."""
+    rows = ["user_id,item_id,action,timestamp"]
+    for user in range(num_users):
+        rows += [f"u{user},i{(user + step) % 12},{action},{1_700_000_000 + 60 * step}" for step in range(9)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("ring")
+    prepare([write_log(folder / "log.csv", 240)], folder / "dataset", PrepareOptions())
+    return Dataset.open(folder / "dataset")
+
+
+def config(data: Dataset) -> ModelConfig:
+    return ModelConfig(len(data.items), len(data.actions), width=16, max_length=10, dropout=0.0)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
+    ring: Dataset, tmp_path: Path, loss: str
+) -> None:
+    options = TrainOptions(
+        epochs=12, batch_size=16, learning_rate=1e-2, warmup_steps=5, loss=loss, num_negatives=8
+    )  # type: ignore[arg-type]
+    metrics = train(ring, tmp_path / "checkpoint", config(ring), options)
+    assert metrics["validation"]["recall@1"] > 0.95
+    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
+    scorer = ModelScorer(checkpoint.load_model(), torch.device("cpu"))
+    ranks = rank_targets(scorer, Targets.of(ring, "leave_one_out", "test"), len(ring.items))
+    assert (ranks == 1).mean() > 0.95
+    assert torch.isclose(checkpoint.load_model().item_popularity.exp().sum(), torch.tensor(1.0), atol=0.1)
+    assert list((tmp_path / "checkpoint.training" / "tensorboard").iterdir())
+
+
+def run_train(dataset: Dataset, out: Path, *extra: str) -> "subprocess.Popen[str]":
+    command = [FOOTFALL, "train", dataset.folder, "--out", out, *ARGUMENTS, *extra]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(checkpoint / WEIGHTS)
+
+
+def test_a_killed_run_resumes_to_bit_equal_weights(dataset: Dataset, tmp_path: Path) -> None:
+    assert run_train(dataset, tmp_path / "whole").wait() == 0
+    run = run_train(dataset, tmp_path / "killed")
+    state = tmp_path / "killed.training" / "state.pt"
+    while not state.exists():
+        assert run.poll() is None
+        time.sleep(0.005)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    assert torch.load(state, weights_only=True)["state"]["step"] < 2 * 29
+    again = run_train(dataset, tmp_path / "killed")
+    assert again.wait() == 1
+    assert again.stderr is not None
+    assert "--resume" in again.stderr.read()
+    assert run_train(dataset, tmp_path / "killed", "--resume").wait() == 0
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, killed[name]), name
+
+
+def test_resuming_with_other_options_is_refused(ring: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "c.training").mkdir()
+    from footfall_training.train import Trainer
+
+    trainer = Trainer(ring, tmp_path / "c.training", config(ring), TrainOptions(epochs=1))
+    trainer.save()
+    with pytest.raises(InputError, match="seed 0, not 5"):
+        train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1, seed=5), resume=True)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_checkpoint(ring: Dataset, tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = subprocess.run(
+        [FOOTFALL, "train", ring.folder, "--out", tmp_path / "c", *ARGUMENTS],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "cannot be written" in run.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_one_action_and_users_with_one_event_train(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.csv", 30, "purchase")
+    log.write_text(log.read_text() + "loner,i1,purchase,1700000000\n")
+    prepare([log], tmp_path / "dataset", PrepareOptions(k_core=1))
+    data = Dataset.open(tmp_path / "dataset")
+    train(data, tmp_path / "checkpoint", config(data), TrainOptions(epochs=1))
+    assert Checkpoint.open(tmp_path / "checkpoint").load_model().action_prior.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"split": "random"}, "unknown split 'random'"),
+    ],
+)
+def test_impossible_options_are_refused(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        TrainOptions(**change)  # type: ignore[arg-type]
+
+
+def test_a_gpu_that_is_not_there_is_said(ring: Dataset, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    run = run_train(ring, tmp_path / "c", "--device", "cuda")
+    assert run.wait() == 1
+    assert run.stderr is not None
+    assert "asks for a GPU" in run.stderr.read()
+    assert not list(tmp_path.iterdir())
