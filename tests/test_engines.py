@@ -1,0 +1,120 @@
+"""Engines against a slow definition of exclusion, candidates, the empty history and the top k."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from footfall.contract import UNKNOWN_INDEX
+from footfall.errors import InputError
+from footfall.history import ModelInput
+from footfall_export.engine import Batch, Engine, IndexLists, Scores, load_engine
+from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
+from footfall_export.torch_engine import TorchEngine
+from footfall_export.version import Version, version_folder
+from footfall_training.checkpoint import Checkpoint
+from footfall_training.model import SequenceModel
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one user asks."""
+
+    item: list[int]
+    excluded: list[int]
+    candidate: list[int]
+
+
+NUM_ITEMS = 200  # of at least as many in the fixture
+index = st.one_of(st.integers(1, NUM_ITEMS), st.just(UNKNOWN_INDEX))
+asks = st.lists(
+    st.builds(Ask, st.lists(index, max_size=25), st.lists(index, max_size=60), st.lists(index, max_size=9)),
+    min_size=1,
+    max_size=5,
+)
+
+
+def batch(users: list[Ask]) -> Batch:
+    lengths = [len(user.item[-20:]) for user in users]
+    item = np.array([index for user in users for index in user.item[-20:]], dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    inputs = ModelInput(item, item % 3 + 1, item % 40, offsets)
+    lists = [
+        [np.array(getattr(user, name), dtype=np.int32) for user in users]
+        for name in ("excluded", "candidate")
+    ]
+    return Batch(inputs, *(IndexLists.of(list_) for list_ in lists))
+
+
+def slow_scores(model: SequenceModel, user: Ask) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Every item's score and every action's probability, step by step."""
+    items = user.item[-20:]
+    if items:
+        known = torch.tensor([item if item <= model.config.num_items else 0 for item in items])
+        raw = torch.tensor(items)
+        hidden = model.encode(known, raw % 3 + 1, raw % 40, torch.tensor([0, len(items)]))[-1]
+        score = (model.item_table() @ hidden).detach().numpy().copy()
+        probability = model.action_logits(hidden).softmax(0).detach().numpy()
+    else:
+        score, probability = model.item_popularity.numpy().copy(), model.action_prior.numpy()
+    for place in range(len(score)):
+        blocked = place == 0 or place in user.excluded or (user.candidate and place not in user.candidate)
+        score[place] = -np.inf if blocked else score[place]
+    return score, probability
+
+
+def check(scores: Scores, row: int, score: NDArray[np.float32], probability: NDArray[np.float32]) -> None:
+    best = np.sort(score)[::-1][: scores.item_score.shape[1]]
+    np.testing.assert_allclose(scores.item_score[row], best, atol=1e-4)
+    listed = np.isfinite(best)
+    np.testing.assert_allclose(score[scores.item_index[row, listed]], best[listed], atol=1e-4)
+    assert (scores.item_index[row, ~listed] == 0).all()
+    assert len(set(scores.item_index[row, listed].tolist())) == listed.sum()
+    np.testing.assert_allclose(scores.action_probability[row], probability, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "torch"])
+def engine(request: pytest.FixtureRequest, tiny_repository: Path, tiny_checkpoint: Path) -> Engine:
+    if request.param == "torch":
+        return TorchEngine(Checkpoint.open(tiny_checkpoint).load_model(), 100, "fp32", "cpu")
+    loaded = load_engine(Version.open(version_folder(tiny_repository, 1)))
+    assert isinstance(loaded, OnnxRuntimeEngine)
+    return loaded
+
+
+@given(users=asks)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_engine_ranks_as_the_slow_definition_does(
+    engine: Engine, tiny_checkpoint: Path, users: list[Ask]
+) -> None:
+    model = Checkpoint.open(tiny_checkpoint).load_model()
+    assert model.config.num_items >= NUM_ITEMS
+    scores = engine.score(batch(users))
+    for row, user in enumerate(users):
+        check(scores, row, *slow_scores(model, user))
+
+
+def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engine) -> None:
+    users = [Ask(list(range(1, length + 1)), [5], []) for length in (1, 20, 3, 0, 7)]
+    together = engine.score(batch(users))
+    for row, user in enumerate(users):
+        alone = engine.score(batch([user]))
+        np.testing.assert_allclose(together.item_score[row], alone.item_score[0], atol=1e-5)
+        np.testing.assert_allclose(together.user_vector[row], alone.user_vector[0], atol=1e-5)
+
+
+def test_candidates_nobody_knows_leave_an_empty_list_not_the_catalogue(engine: Engine) -> None:
+    scores = engine.score(batch([Ask([1, 2], [], [UNKNOWN_INDEX])]))
+    assert np.isneginf(scores.item_score).all()
+    assert (scores.item_index == 0).all()
+
+
+def test_an_unknown_engine_is_named(tiny_repository: Path) -> None:
+    version = Version.open(version_folder(tiny_repository, 1))
+    with pytest.raises(InputError, match="has engine 'abacus'; there are onnxruntime, tensorrt, torch"):
+        load_engine(Version(version.folder, {**version.manifest, "engine": "abacus"}))

@@ -1,0 +1,178 @@
+"""Export: what a version is, what it is compared with, and what is refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import make_checkpoint
+
+from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
+from footfall.errors import InputError, NotReadyError
+from footfall.folder import read_manifest, write_manifest
+from footfall.vocabulary import Vocabulary
+from footfall_export import parity
+from footfall_export.engine import load_engine
+from footfall_export.export import ExportOptions, export
+from footfall_export.version import ONNX_FILE, PLAN_FILE, Version, version_folder, version_numbers
+from footfall_training.checkpoint import Checkpoint
+from footfall_training.dataset import Dataset
+
+
+def exported(checkpoint: Path, repository: Path, **options: str) -> Version:
+    export(checkpoint, repository, ExportOptions(**options))  # type: ignore[arg-type]
+    return Version.open(version_folder(repository, version_numbers(repository)[-1]), verify=True)
+
+
+def with_items(checkpoint: Path, out: Path, ids: list[bytes]) -> Path:
+    """The checkpoint with other item ids, sealed again."""
+    shutil.copytree(checkpoint, out)
+    shutil.rmtree(out / "items")
+    Vocabulary.from_ids(ids).save(out / "items")
+    manifest = read_manifest(checkpoint, "checkpoint")
+    write_manifest(out, "checkpoint", {name: manifest[name] for name in ("lineage", "repeat_ms", "created")})
+    return out
+
+
+def test_the_onnx_graph_has_the_contracts_names_and_free_lengths(tiny_repository: Path) -> None:
+    model = onnx.load(str(version_folder(tiny_repository, 1) / ONNX_FILE))
+    assert [value.name for value in model.graph.input] == [tensor.name for tensor in ENGINE_INPUTS]
+    assert [value.name for value in model.graph.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
+    for value, tensor in zip(model.graph.input, ENGINE_INPUTS, strict=True):
+        batch, length = value.type.tensor_type.shape.dim
+        assert batch.dim_param
+        assert length.dim_param if tensor.dims == (-1,) else length.dim_value == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("torch", "fp32"), ("torch", "bf16")],
+)
+def test_every_engine_that_runs_here_is_measured_against_torch(
+    tiny_checkpoint: Path, tmp_path: Path, engine: str, precision: str
+) -> None:
+    version = exported(tiny_checkpoint, tmp_path, engine=engine, precision=precision)
+    report = json.loads((version.folder / "parity.json").read_text())
+    assert report["measured"]
+    assert report["histories"] > 100
+    assert report["max_score_difference"] <= report["threshold"]["difference"]
+    assert report["top20_agreement"] >= report["threshold"]["agreement"]
+    assert (report["max_score_difference"] == 0) == (engine == "torch" and precision == "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_tensorrt_engine_is_really_built_and_says_it_was_not_measured(
+    tiny_checkpoint: Path, tmp_path: Path, precision: str
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, so the engine is measured")
+    version = exported(tiny_checkpoint, tmp_path, engine="tensorrt", precision=precision)
+    assert (version.folder / PLAN_FILE).stat().st_size > 10_000
+    report = json.loads((version.folder / "parity.json").read_text())
+    assert not report["measured"]
+    assert "not measured" in report["reason"]
+    assert report["max_score_difference"] is None
+    with pytest.raises(NotReadyError, match="needs an NVIDIA GPU"):
+        load_engine(version)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_tensorrt_engine_agrees_with_torch(tiny_checkpoint: Path, tmp_path: Path, precision: str) -> None:
+    version = exported(tiny_checkpoint, tmp_path, engine="tensorrt", precision=precision)
+    assert json.loads((version.folder / "parity.json").read_text())["measured"]
+
+
+def test_an_engine_too_far_from_torch_is_no_version(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.THRESHOLDS, "fp16", parity.Threshold(1e-9, 1.0))
+    with pytest.raises(InputError, match="the fp16 onnxruntime engine differs from torch by up to"):
+        exported(tiny_checkpoint, tmp_path, precision="fp16")
+    assert version_numbers(tmp_path) == []
+    assert not list((tmp_path / "ranker").iterdir())
+
+
+def test_versions_count_up_and_a_longer_vocabulary_follows(
+    tiny_checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
+    assert exported(make_checkpoint(tmp_path / "b", dataset, 7), tmp_path, engine="torch").number == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda ids: [*ids[:4], b"other", *ids[5:]], "item index 5 means 'I.*but 'other'"),
+        (lambda ids: ids[:-1], "but None in the new version"),
+    ],
+)
+def test_a_vocabulary_that_does_more_than_grow_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, change: object, sentence: str
+) -> None:
+    exported(tiny_checkpoint, tmp_path / "repository", engine="torch")
+    assert callable(change)
+    changed = with_items(
+        tiny_checkpoint, tmp_path / "changed", change(list(Checkpoint.open(tiny_checkpoint).items))
+    )
+    with pytest.raises(InputError, match=sentence):
+        exported(changed, tmp_path / "repository", engine="torch")
+    assert version_numbers(tmp_path / "repository") == [1]
+
+
+def test_another_lineage_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    exported(tiny_checkpoint, tmp_path / "repository", engine="torch")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    write_manifest(other, "checkpoint", {"lineage": "another", "repeat_ms": 5000})
+    with pytest.raises(InputError, match="lineage another is not"):
+        exported(other, tmp_path / "repository", engine="torch")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"engine": "openvino"}, "unknown engine 'openvino'; there are onnxruntime, tensorrt, torch"),
+        ({"precision": "int4"}, "unknown precision 'int4'"),
+        ({"engine": "onnxruntime", "precision": "bf16"}, "no bf16 kernels"),
+        ({"backend": "tensorrt"}, "backend tensorrt runs a TensorRT plan"),
+        ({"max_top_k": 5000}, "max_top_k is 5000"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ExportOptions(**options)  # type: ignore[arg-type]
+
+
+def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("footfall")
+    command = [str(program), "export", str(tiny_checkpoint), "--repository", str(tmp_path)]
+    run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.glob("ranker/.partial-1-*")):
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert version_numbers(tmp_path) == []
+    assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
+    assert [path.name for path in (tmp_path / "ranker").iterdir()] == ["1"]
+
+
+def test_the_canary_holds_real_requests_and_their_answers(tiny_repository: Path) -> None:
+    version = Version.open(version_folder(tiny_repository, 1))
+    assert len(version.canary["requests"]) == 8
+    for request in version.canary["requests"]:
+        assert len(request["recommended_id"]) == 20
+        assert not set(request["recommended_id"]) & set(request["item_id"])
+        assert np.all(np.diff(request["score"]) <= 0)

@@ -1,0 +1,113 @@
+"""The generated files of a model repository."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from footfall.contract import (
+    COMPOSING_MODELS,
+    ENGINE_INPUTS,
+    ENGINE_OUTPUTS,
+    ENSEMBLE,
+    REQUEST,
+    RESPONSE,
+)
+from footfall.errors import InputError
+from footfall_export.repository import (
+    live_number,
+    loaded_numbers,
+    step_config,
+    write_configs,
+    write_reference,
+    write_step_configs,
+)
+from footfall_export.version import Version, version_folder
+
+MODELS = (*COMPOSING_MODELS, ENSEMBLE)
+COMMITTED = ROOT / "model_repository"
+
+
+def parsed(path: Path) -> pb.ModelConfig:
+    return text_format.Parse(path.read_text(), pb.ModelConfig())
+
+
+def files(repository: Path) -> dict[str, str]:
+    paths = [*repository.glob("*/config.pbtxt"), *repository.glob("*/1/model.py")]
+    return {str(path.relative_to(repository)): path.read_text() for path in paths}
+
+
+def test_the_committed_files_are_what_is_generated(tmp_path: Path) -> None:
+    write_reference(tmp_path)
+    assert len(files(tmp_path)) == 7
+    assert files(tmp_path) == files(COMMITTED)
+
+
+def test_no_committed_file_holds_an_absolute_path() -> None:
+    for name, text in files(COMMITTED).items():
+        assert '"/' not in text, name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_config_parses_and_names_its_model(model: str) -> None:
+    config = parsed(COMMITTED / model / "config.pbtxt")
+    assert config.name == model
+    assert config.max_batch_size == 64
+
+
+def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step() -> None:
+    config = parsed(COMMITTED / ENSEMBLE / "config.pbtxt")
+    assert [(x.name, list(x.dims), x.optional) for x in config.input] == [
+        (tensor.name, list(tensor.dims), tensor.optional) for tensor in REQUEST
+    ]
+    assert [x.name for x in config.output] == [tensor.name for tensor in RESPONSE]
+    assert [(step.model_name, step.model_version) for step in config.ensemble_scheduling.step] == [
+        (step, 1) for step in COMPOSING_MODELS
+    ]
+
+
+def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths() -> None:
+    config = parsed(COMMITTED / "ranker" / "config.pbtxt")
+    assert [x.name for x in config.input] == [tensor.name for tensor in ENGINE_INPUTS]
+    assert [x.name for x in config.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
+    assert config.HasField("dynamic_batching")
+    assert {x.name for x in config.input if not x.allow_ragged_batch} == {"history_length"}
+
+
+def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
+    config = step_config("ranker", [3], "tensorrt")
+    assert config.platform == "tensorrt_plan"
+    assert config.default_model_filename == "model.plan"
+    assert not any(x.allow_ragged_batch for x in config.input)
+    python = step_config("ranker", [3], "python")
+    for mine, theirs in zip([*config.input, *config.output], [*python.input, *python.output], strict=True):
+        assert (mine.name, mine.data_type, list(mine.dims)) == (
+            theirs.name,
+            theirs.data_type,
+            list(theirs.dims),
+        )
+
+
+def test_what_is_live_and_loaded_is_read_back(tiny_repository: Path, tmp_path: Path) -> None:
+    assert live_number(tmp_path) is None
+    assert loaded_numbers(tmp_path) == []
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_repository, repository)
+    version = Version.open(version_folder(repository, 1))
+    write_configs(repository, [version], version)
+    assert live_number(repository) == 1
+    assert loaded_numbers(repository) == [1]
+    parameters = parsed(repository / ENSEMBLE / "config.pbtxt").parameters
+    assert json.loads(parameters["actions"].string_value) == version.manifest["actions"]
+    assert parameters["max_top_k"].string_value == "100"
+
+
+def test_rankers_of_two_backends_cannot_stand_side_by_side(tiny_repository: Path, tmp_path: Path) -> None:
+    version = Version.open(version_folder(tiny_repository, 1))
+    native = Version(version.folder, {**version.manifest, "backend": "tensorrt"})
+    with pytest.raises(InputError, match="cannot be loaded side by side"):
+        write_step_configs(tmp_path, [version, native])
