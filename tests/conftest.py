@@ -77,6 +77,16 @@ def tiny_repository(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
+def three_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of three versions of unlike weights, none of them live. Do not change it: copy it."""
+    folder = tmp_path_factory.mktemp("three")
+    for seed in (1, 2, 3):
+        checkpoint = make_checkpoint(folder / f"checkpoint{seed}", dataset, seed)
+        export(checkpoint, folder / "repository", ExportOptions())
+    return folder / "repository"
+
+
+@pytest.fixture(scope="session")
 def server(tiny_repository: Path) -> Iterator[ServerState]:
     """The real server on `tiny_repository`."""
     install()

@@ -1,0 +1,76 @@
+"""Training and serving agree: the same raw events give the same indices and gaps, byte for byte."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import tritonclient.grpc as grpcclient
+from conftest import MAX_LENGTH
+
+from footfall.history import model_input
+from footfall_serving.state import ServerState
+from footfall_training.dataset import Dataset
+
+NUM_USERS = 300
+
+
+def raw_events(shop: Path) -> dict[str, pl.DataFrame]:
+    """Every user's rows as the log has them: duplicates, repeats and disorder included."""
+    log = pl.read_parquet(shop / "events").filter(pl.col("user_id").is_not_null())
+    return {str(user): rows for (user,), rows in log.group_by("user_id", maintain_order=True)}
+
+
+def trained_on(dataset: Dataset) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:  # type: ignore[type-arg]
+    """What training reads of every user: item, action and gap of the newest events."""
+    inputs = model_input(dataset.histories, MAX_LENGTH)
+    for user, (start, end) in zip(dataset.users, pairwise(inputs.offsets.tolist()), strict=True):
+        yield user.decode(), (inputs.item[start:end], inputs.action[start:end], inputs.gap[start:end])
+
+
+def test_the_running_servers_preprocess_gives_what_training_read(
+    server: ServerState, shop: Path, dataset: Dataset
+) -> None:
+    raw = raw_events(shop)
+    compared, repeats = 0, 0
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        for user, expected in list(trained_on(dataset))[:NUM_USERS]:
+            rows = raw[user]
+            answer = client.infer("preprocess", _inputs(rows))
+            length = int(answer.as_numpy("history_length")[0, 0])
+            for name, array in zip(("history_item", "history_action", "history_gap"), expected, strict=True):
+                assert answer.as_numpy(name)[0, :length].tobytes() == array.tobytes(), (user, name)
+            compared += length
+            repeats += len(rows) - len(rows.unique())
+    assert compared > 1000
+    assert repeats > 0, "the log must hold rows that cleaning drops"
+
+
+def test_events_out_of_order_are_put_in_order_on_both_sides(
+    server: ServerState, shop: Path, dataset: Dataset
+) -> None:
+    raw = raw_events(shop)
+    random = np.random.default_rng(0)
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        for user, expected in list(trained_on(dataset))[:50]:
+            rows = raw[user]
+            if rows["timestamp"].n_unique() != len(rows):
+                continue
+            shuffled = rows[random.permutation(len(rows)).tolist()]
+            answer = client.infer("preprocess", _inputs(shuffled))
+            length = int(answer.as_numpy("history_length")[0, 0])
+            assert answer.as_numpy("history_item")[0, :length].tobytes() == expected[0].tobytes()
+
+
+def _inputs(rows: pl.DataFrame) -> list[grpcclient.InferInput]:
+    inputs = []
+    for name, column in (("item_id", "item_id"), ("action", "action")):
+        sent = grpcclient.InferInput(name, [1, len(rows)], "BYTES")
+        values = np.empty((1, len(rows)), dtype=np.object_)
+        values[0, :] = [value.encode() for value in rows[column]]
+        sent.set_data_from_numpy(values)
+        inputs.append(sent)
+    sent = grpcclient.InferInput("timestamp", [1, len(rows)], "INT64")
+    sent.set_data_from_numpy(rows["timestamp"].to_numpy()[None].astype(np.int64))
+    return [*inputs, sent]

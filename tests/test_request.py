@@ -1,0 +1,120 @@
+"""Requests: what is refused with which sentence, and what the rest becomes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footfall.contract import MAX_CANDIDATES, MAX_EVENTS_READ, PADDING_INDEX, UNKNOWN_INDEX
+from footfall.errors import InputError
+from footfall_export.version import Version, version_folder
+from footfall_serving.request import padded, read_request, to_indices
+
+
+@pytest.fixture(scope="module")
+def version(tiny_repository: Path) -> Version:
+    return Version.open(version_folder(tiny_repository, 1))
+
+
+def texts(*values: bytes) -> np.ndarray[Any, Any]:
+    row = np.empty((1, len(values)), dtype=np.object_)
+    row[0, :] = values
+    return row
+
+
+def tensors(**changes: Any) -> dict[str, Any]:
+    return {"item_id": texts(b"I000001", b"I000002"), **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"item_id": None}, "item_id is missing"),
+        ({"item_id": np.array([[b"a"], [b"b"]], dtype=object)}, r"shape \[2, 1\]: a request is of one user"),
+        ({"action": texts(b"view")}, "action has 1 entries and item_id 2"),
+        ({"timestamp": np.zeros((1, 3), np.int64)}, "timestamp has 3 entries and item_id 2"),
+        ({"timestamp": np.array([[5, -1]])}, "timestamp holds -1"),
+        ({"top_k": np.array([[-3]])}, "top_k is -3, this version takes 1 to 100"),
+        ({"top_k": np.array([[0]])}, "top_k is 0"),
+        ({"top_k": np.array([[101]])}, "top_k is 101"),
+        ({"item_id": texts(b"x" * 1_000_000)}, "has 1000000 bytes, at most 512"),
+        (
+            {"item_id": texts(b"good", b"b\xffd")},
+            "item_id number 1 is not UTF-8: invalid start byte at byte 1",
+        ),
+        ({"action": texts(b"view", b"\xff")}, "action number 1 is not UTF-8"),
+        ({"candidate_id": texts(b"\xff")}, "candidate_id number 0 is not UTF-8"),
+        ({"candidate_id": texts(*[b"a"] * (MAX_CANDIDATES + 1))}, "candidate_id has 16385 entries"),
+    ],
+)
+def test_a_malformed_request_is_refused_with_the_value(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_request(tensors(**changes), max_top_k=100)
+
+
+def test_what_is_left_out_gets_the_contracts_defaults() -> None:
+    request = read_request(tensors(), max_top_k=100)
+    assert request.actions == [b"view", b"view"]
+    assert request.times.tolist() == [0, 0]
+    assert (request.top_k, request.candidates, request.exclude_seen) == (20, None, True)
+    assert read_request(tensors(), max_top_k=7).top_k == 7
+
+
+def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> None:
+    ids = version.items.ids(range(1, 101)) * 1000
+    request = read_request({"item_id": texts(*ids)}, max_top_k=100)
+    assert request.item_ids == ids[-MAX_EVENTS_READ:]
+    indices, _, _ = to_indices(request, version)
+    assert indices["history_item"].tolist() == list(range(81, 101))
+    assert indices["history_length"].tolist() == [20]
+    assert indices["excluded_index"].tolist() == list(range(1, 101))
+
+
+def test_an_empty_history_and_no_candidates_are_padding_of_length_1(version: Version) -> None:
+    indices, _, _ = to_indices(read_request({"item_id": texts()}, max_top_k=100), version)
+    for name in ("history_item", "history_action", "history_gap", "excluded_index", "candidate_index"):
+        assert indices[name].tolist() == [PADDING_INDEX]
+    assert indices["history_length"].tolist() == [0]
+
+
+def test_unknown_items_and_actions_are_dropped_and_counted(version: Version) -> None:
+    known = version.items.id(3)
+    request = read_request(
+        {"item_id": texts(b"nope", known, known), "action": texts(b"view", b"juggle", b"pv")}, max_top_k=100
+    )
+    indices, unknown_items, unknown_actions = to_indices(request, version)
+    assert (unknown_items, unknown_actions) == (1, 1)
+    assert indices["history_item"].tolist() == [3]
+
+
+@pytest.mark.parametrize(("candidates", "expected"), [((b"nope",), [UNKNOWN_INDEX]), ((), [UNKNOWN_INDEX])])
+def test_candidates_nobody_knows_stay_a_restriction(
+    version: Version, candidates: tuple[bytes, ...], expected: list[int]
+) -> None:
+    request = read_request(tensors(candidate_id=texts(*candidates)), max_top_k=100)
+    assert to_indices(request, version)[0]["candidate_index"].tolist() == expected
+
+
+def test_seen_items_are_excluded_only_where_asked(version: Version) -> None:
+    ids = texts(*version.items.ids([2, 9, 2]))
+    kept = read_request({"item_id": ids, "exclude_seen": np.array([[False]])}, max_top_k=100)
+    assert to_indices(kept, version)[0]["excluded_index"].tolist() == [PADDING_INDEX]
+    excluded = read_request({"item_id": ids}, max_top_k=100)
+    assert to_indices(excluded, version)[0]["excluded_index"].tolist() == [2, 9]
+
+
+def test_padding_makes_every_list_a_power_of_two_but_never_longer_than_the_model_takes(
+    version: Version,
+) -> None:
+    ids = texts(*version.items.ids(range(1, 19)))
+    indices, _, _ = to_indices(read_request({"item_id": ids}, max_top_k=100), version)
+    widths = {name: len(values) for name, values in padded(indices, version.max_length).items()}
+    assert widths == {
+        "history_item": 20,
+        "history_action": 20,
+        "history_gap": 20,
+        "history_length": 1,
+        "excluded_index": 32,
+        "candidate_index": 1,
+    }

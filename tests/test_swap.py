@@ -1,0 +1,102 @@
+"""Versions swapped under load: no failed request, every answer from exactly one version, nothing left behind."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from footfall_client import Client, FootfallClientError, Recommendation
+from footfall_export.version import version_folder
+from footfall_serving.publish import publish, rollback
+from footfall_serving.server import running_server
+from footfall_training.dataset import Dataset
+
+NUM_VERSIONS = 3
+NUM_CLIENTS = 8
+NUM_SWAPS = 10
+NUM_ROLLBACKS = 2
+
+
+@pytest.fixture
+def repository(three_versions: Path, tmp_path: Path) -> Path:
+    """Versions of unlike weights, so that an answer tells which made it."""
+    shutil.copytree(three_versions, tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+class Asker(threading.Thread):
+    """One client that asks without a pause and keeps what it got."""
+
+    def __init__(self, url: str, history: list[str]) -> None:
+        super().__init__()
+        self._url, self.history = url, history
+        self.ended = threading.Event()
+        self.answers: list[Recommendation] = []
+        self.failures: list[FootfallClientError] = []
+
+    def run(self) -> None:
+        with Client(self._url, retries=0, timeout=30) as client:
+            while not self.ended.is_set():
+                try:
+                    self.answers.append(client.recommend(self.history, k=10))
+                except FootfallClientError as error:
+                    self.failures.append(error)
+
+
+def footprint(pid: int) -> tuple[int, int]:
+    """Processes of the server, and shared-memory regions of its stubs."""
+    return len(psutil.Process(pid).children(recursive=True)), len(list(Path("/dev/shm").glob("footfall-*")))
+
+
+def key(answer: Recommendation) -> tuple[tuple[str, float], ...]:
+    return tuple((item.id, round(item.score, 3)) for item in answer.items)
+
+
+def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
+    repository: Path, dataset: Dataset
+) -> None:
+    ids = [id_.decode() for id_ in dataset.items.ids(range(1, 40))]
+    publish(version_folder(repository, 1), repository)
+    with running_server(repository) as state:
+        askers = [Asker(state.grpc_url, ids[place : place + 3 + place]) for place in range(NUM_CLIENTS)]
+        expected: dict[tuple[int, int], tuple[tuple[str, float], ...]] = {}
+
+        def record(version: int) -> None:
+            """What `version` answers to every client while it alone is live."""
+            with Client(state.grpc_url) as client:
+                for place, asker in enumerate(askers):
+                    answer = client.recommend(asker.history, k=10)
+                    assert answer.model_version == version
+                    assert expected.setdefault((version, place), key(answer)) == key(answer)
+
+        record(1)
+        for asker in askers:
+            asker.start()
+        early = (0, 0)
+        try:
+            for swap in range(NUM_SWAPS):
+                version = (swap + 1) % NUM_VERSIONS + 1
+                assert publish(version_folder(repository, version), repository).live == version
+                record(version)
+                if swap == 1:
+                    early = footprint(state.pid)
+            for _ in range(NUM_ROLLBACKS):
+                record(rollback(repository).live)
+        finally:
+            for asker in askers:
+                asker.ended.set()
+            for asker in askers:
+                asker.join()
+        late = footprint(state.pid)
+    assert [str(failure) for asker in askers for failure in asker.failures] == []
+    assert late == early
+    seen = set()
+    for place, asker in enumerate(askers):
+        assert len(asker.answers) > NUM_SWAPS
+        for answer in asker.answers:
+            assert key(answer) == expected[answer.model_version, place]
+            seen.add(answer.model_version)
+    assert seen == set(range(1, NUM_VERSIONS + 1))
+    assert len(set(expected.values())) == len(expected)
