@@ -68,7 +68,7 @@ class Trainer:
         self.device = torch.device(options.device)
         self.model = SequenceModel(config).to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay
+            self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         train_end = dataset.split(options.split).train_end
         self.windows = Windows.cut(dataset.histories, train_end, config.max_length)
