@@ -20,7 +20,9 @@ class RankerGraph(nn.Module):
 
     def __init__(self, model: SequenceModel, max_top_k: int, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.register_buffer("item_table", model.item_table().detach().float().clone())
+        self.has_own_table = precision != torch.float32  # in fp32 the encoder's serves both
+        if self.has_own_table:
+            self.register_buffer("item_table", model.item_table().detach().clone())
         self.register_buffer("item_popularity", model.item_popularity.detach().float().clone())
         self.register_buffer("action_prior", model.action_prior.detach().float().clone())
         self.model = model.to(precision)
@@ -54,7 +56,8 @@ class RankerGraph(nn.Module):
         empty = history_length == 0  # [users, 1]
         probability = functional.softmax(self.model.action_logits(state).float(), dim=1)
         vector = torch.where(empty, 0.0, state.float())
-        score = torch.where(empty, self.item_popularity, vector @ self.item_table.T)
+        table = self.item_table if self.has_own_table else self.model.item_table()
+        score = torch.where(empty, self.item_popularity, vector @ table.T)
         score = score.masked_fill(self._blocked(excluded_index, candidate_index), -torch.inf)
         item_score, item_index = score.topk(self.top_k, dim=1)
         item_index = torch.where(torch.isinf(item_score), PADDING_INDEX, item_index)

@@ -7,7 +7,8 @@ from footfall_export.engine import Batch, Scores, padded_inputs
 from footfall_export.version import ONNX_FILE, Version
 
 THREADS = 1
-"""Of one call: the server runs several instances, which scales better than threads inside small calls."""
+"""Of one call. With 2, 32 histories of 50 events take 4.3 ms instead of 7.1 and one takes 0.31 ms as with 1 (12,101
+items, width 64, 2 CPU cores); but the ensemble's other steps need the second core."""
 
 
 class OnnxRuntimeEngine:

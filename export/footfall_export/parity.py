@@ -14,6 +14,8 @@ from footfall_export.version import Version
 
 TOP = 20
 BATCH_SIZES = (1, 7, 64)
+MAX_BATCHES = 16
+"""Of each size, at most."""
 NUM_CANDIDATES = 32
 
 
@@ -91,14 +93,14 @@ def measure(engine: Engine, reference: Engine, samples: Histories, version: Vers
 
 
 def parity_batches(samples: Histories, max_length: int) -> list[Batch]:
-    """A user without history, then the samples in turn at every batch size.
+    """A user without history, then the samples in turn at every batch size, MAX_BATCHES of each at most.
 
     In a batch the first has no history, every third has candidates and every seventh only unknown ones.
     """
     start = np.zeros(1, dtype=np.int64)
     batches = [_batch(slices(samples, start, start), samples.item, max_length)]
     for size in BATCH_SIZES:
-        for begin in range(0, samples.num_users, size):
+        for begin in range(0, min(samples.num_users, MAX_BATCHES * size), size):
             users = slice(begin, begin + size)
             first, last = samples.offsets[:-1][users].copy(), samples.offsets[1:][users]
             if size > 1:

@@ -24,18 +24,23 @@ def write_plan(onnx_file: Path, path: Path, max_length: int) -> None:
     Raises InputError with the parser's first complaint where TensorRT cannot take the graph.
     """
     tensorrt = tensorrt_library()
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = tensorrt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx_file)):
-        raise InputError(f"TensorRT does not take {onnx_file.name}: {parser.get_error(0).desc()}")
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, max_length))
-    plan = builder.build_serialized_network(network, config)
+    plan = builder.build_serialized_network(parse(builder, onnx_file), config)
     if plan is None:
         raise InputError(f"TensorRT built no engine from {onnx_file.name}; its log is above")
     path.write_bytes(plan)
+
+
+def parse(builder: Any, onnx_file: Path) -> Any:
+    """The builder's network of `onnx_file`. Raises InputError where TensorRT does not take the graph."""
+    tensorrt = tensorrt_library()
+    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt.OnnxParser(network, builder.logger)
+    if not parser.parse_from_file(str(onnx_file)):
+        raise InputError(f"TensorRT does not take {onnx_file.name}: {parser.get_error(0).desc()}")
+    return network
 
 
 def _profile(builder: Any, max_length: int) -> Any:
