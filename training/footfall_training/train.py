@@ -110,14 +110,15 @@ class Trainer:
         self.model.train()
         for batch in self.windows.epoch(options.batch_size, options.seed, state.epoch, skip=state.batch):
             progress.start_batch()
-            losses = self._step(batch.to(self.device))
+            losses = self.step(batch.to(self.device))
             state.batch += 1
             state.step += 1
             progress.batch(state.epoch, state.step, len(batch.next_item), losses)
             if state.step % options.save_every == 0:
                 self.save()
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the weights; the losses before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * self._rate(self.state.step)
         losses = self.losses(batch)
