@@ -34,10 +34,9 @@ def evaluate(
     from footfall_training.dataset import Dataset
     from footfall_training.evaluation import evaluate as evaluate_model
 
+    data = Dataset.open(dataset)
     say(f"ranking the whole catalogue for the {part} events of {dataset}")
-    result = evaluate_model(
-        checkpoint, Dataset.open(dataset), split, part, keep_seen=keep_seen, device=device
-    )
+    result = evaluate_model(checkpoint, data, split, part, keep_seen=keep_seen, device=device)
     if as_json:
         print(json.dumps(result))
         return
