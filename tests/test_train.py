@@ -1,10 +1,12 @@
 """Training: it learns, and a killed run goes on to the same weights."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,11 @@ from footfall.errors import InputError
 from footfall_training.checkpoint import WEIGHTS, Checkpoint
 from footfall_training.dataset import Dataset
 from footfall_training.model import ModelConfig
-from footfall_training.options import TrainOptions
+from footfall_training.options import LossName, TrainOptions
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer
-from footfall_training.train import train
+from footfall_training.train import Trainer, train
 
 FOOTFALL = Path(sys.executable).with_name("footfall")
 ARGUMENTS = (
@@ -45,6 +47,15 @@ def write_log(path: Path, num_users: int, action: str = "view") -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in `run_train`, for what trains in this process."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("ring")
@@ -58,11 +69,11 @@ def config(data: Dataset) -> ModelConfig:
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
-    ring: Dataset, tmp_path: Path, loss: str
+    ring: Dataset, tmp_path: Path, loss: LossName
 ) -> None:
     options = TrainOptions(
         epochs=12, batch_size=16, learning_rate=1e-2, warmup_steps=5, loss=loss, num_negatives=8
-    )  # type: ignore[arg-type]
+    )
     metrics = train(ring, tmp_path / "checkpoint", config(ring), options)
     assert metrics["validation"]["recall@1"] > 0.95
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
@@ -74,40 +85,74 @@ def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
 
 
 def run_train(dataset: Dataset, out: Path, *extra: str) -> "subprocess.Popen[str]":
-    command = [FOOTFALL, "train", dataset.folder, "--out", out, *ARGUMENTS, *extra]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [str(FOOTFALL), "train", str(dataset.folder), "--out", str(out), *ARGUMENTS, *extra]
+    # One thread: two that wait for each other on a busy machine take many times as long over matrices this small.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(checkpoint / WEIGHTS)
 
 
-def test_a_killed_run_resumes_to_bit_equal_weights(dataset: Dataset, tmp_path: Path) -> None:
-    assert run_train(dataset, tmp_path / "whole").wait() == 0
-    run = run_train(dataset, tmp_path / "killed")
-    state = tmp_path / "killed.training" / "state.pt"
-    while not state.exists():
+def assert_same_weights(one: Path, other: Path) -> None:
+    expected, found = weights(one), weights(other)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def kill_once_there(run: "subprocess.Popen[str]", path: Path) -> None:
+    while not path.exists():
         assert run.poll() is None
         time.sleep(0.005)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run that nobody interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "checkpoint"
+    assert run_train(dataset, out).wait() == 0
+    return out
+
+
+def test_a_killed_run_resumes_to_bit_equal_weights(dataset: Dataset, whole: Path, tmp_path: Path) -> None:
+    state = tmp_path / "killed.training" / "state.pt"
+    kill_once_there(run_train(dataset, tmp_path / "killed"), state)
     assert not (tmp_path / "killed").exists()
-    assert torch.load(state, weights_only=True)["state"]["step"] < 2 * 29
+    assert 0 < torch.load(state, weights_only=True)["state"]["step"] < 2 * 29
     again = run_train(dataset, tmp_path / "killed")
     assert again.wait() == 1
     assert again.stderr is not None
     assert "--resume" in again.stderr.read()
     assert run_train(dataset, tmp_path / "killed", "--resume").wait() == 0
-    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert whole.keys() == killed.keys()
-    for name, tensor in whole.items():
-        assert torch.equal(tensor, killed[name]), name
+    assert_same_weights(whole, tmp_path / "killed")
+
+
+def test_a_run_killed_before_its_first_state_starts_anew(
+    dataset: Dataset, whole: Path, tmp_path: Path
+) -> None:
+    kill_once_there(run_train(dataset, tmp_path / "killed"), tmp_path / "killed.training")
+    assert not (tmp_path / "killed.training" / "state.pt").exists()
+    assert run_train(dataset, tmp_path / "killed", "--resume").wait() == 0
+    assert_same_weights(whole, tmp_path / "killed")
+
+
+def test_a_finished_run_does_not_stand_in_the_way_of_the_next(ring: Dataset, tmp_path: Path) -> None:
+    train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1))
+    with pytest.raises(InputError, match="exists already"):
+        train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1))
+    (tmp_path / "c").rename(tmp_path / "kept")
+    train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1))
+    assert_same_weights(tmp_path / "kept", tmp_path / "c")
 
 
 def test_resuming_with_other_options_is_refused(ring: Dataset, tmp_path: Path) -> None:
     (tmp_path / "c.training").mkdir()
-    from footfall_training.train import Trainer
-
     trainer = Trainer(ring, tmp_path / "c.training", config(ring), TrainOptions(epochs=1))
     trainer.save()
     with pytest.raises(InputError, match="seed 0, not 5"):

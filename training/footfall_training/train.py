@@ -39,12 +39,12 @@ def train(
     """Train on `dataset` and write a finished checkpoint to `out`; returns its metrics.
 
     The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
-    on a CPU; its TensorBoard scalars stay. Raises InputError where that folder or `out` is in the way.
+    on a CPU; its TensorBoard scalars stay. Raises InputError where such a state or `out` is in the way.
     """
     folder = out.with_name(f"{out.name}.training")
     if out.exists():
         raise InputError(f"{out} exists already; name another folder")
-    if folder.exists() and not resume:
+    if (folder / STATE).exists() and not resume:
         raise InputError(f"{folder} holds an unfinished run; go on with --resume or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(dataset, folder, config, options)

@@ -1,0 +1,46 @@
+"""Calibration: probabilities of the next action come to agree with how often it really follows."""
+
+import numpy as np
+import torch
+
+from footfall.metrics import probability_metrics
+from footfall_training.calibration import calibrate
+from footfall_training.dataset import Dataset
+from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.ranking import Targets
+from footfall_training.scorer import ModelScorer
+
+CPU = torch.device("cpu")
+
+
+def overconfident(dataset: Dataset) -> SequenceModel:
+    """A model whose action head knows nothing and is sure of it."""
+    torch.manual_seed(0)
+    model = SequenceModel(ModelConfig(len(dataset.items), len(dataset.actions), width=16, max_length=20))
+    torch.nn.init.normal_(model.action_head.weight, std=2.0)
+    return model
+
+
+def test_an_overconfident_action_head_is_calibrated(dataset: Dataset) -> None:
+    model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
+    scorer = ModelScorer(model, CPU)
+    before = scorer.action_probability(targets.histories)
+    weights = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    calibrate(model, targets, CPU)
+    after = scorer.action_probability(targets.histories)
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    for column in range(len(dataset.actions)):
+        happened = targets.next_action == column + 1
+        errors = [probability_metrics(side[:, column], happened)["ece"] for side in (before, after)]
+        assert errors[1] < 0.05 < errors[0]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.named_parameters())
+
+
+def test_an_action_that_never_comes_next_stays_finite(dataset: Dataset) -> None:
+    model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
+    only_first = Targets(targets.histories, targets.next_item, np.ones_like(targets.next_action))
+    calibrate(model, only_first, CPU)
+    probability = ModelScorer(model, CPU).action_probability(only_first.histories)
+    assert np.isfinite(probability).all()
+    assert (probability > 0).all()
+    assert probability[:, 0].mean() > 0.95

@@ -1,0 +1,70 @@
+"""Checkpoints: what was saved is what is opened, and nothing half or foreign is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from footfall.errors import InputError
+from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_config, save_checkpoint
+from footfall_training.dataset import Dataset
+from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.ranking import Targets
+
+
+def save(dataset: Dataset, out: Path) -> SequenceModel:
+    torch.manual_seed(3)
+    model = SequenceModel(ModelConfig(len(dataset.items), len(dataset.actions), width=8, max_length=6))
+    model.action_scale.fill_(1.5)
+    samples = Targets.of(dataset, "leave_one_out", "validation", 5).histories
+    save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.25}})
+    return model
+
+
+def test_a_checkpoint_opens_as_it_was_saved(dataset: Dataset, tmp_path: Path) -> None:
+    model = save(dataset, tmp_path / "c")
+    checkpoint = Checkpoint.open(tmp_path / "c")
+    loaded = checkpoint.load_model()
+    assert not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert checkpoint.config == model.config
+    assert list(checkpoint.items) == list(dataset.items)
+    assert list(checkpoint.actions) == list(dataset.actions)
+    assert checkpoint.rules == dataset.rules
+    assert checkpoint.lineage == dataset.lineage
+    assert checkpoint.metrics == {"validation": {"ndcg@10": 0.25}}
+    expected = Targets.of(dataset, "leave_one_out", "validation", 5).histories
+    for name, array in vars(expected).items():
+        np.testing.assert_array_equal(getattr(checkpoint.samples, name), array)
+
+
+def test_a_checkpoint_that_misses_a_file_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    save(dataset, tmp_path / "c")
+    (tmp_path / "c" / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=rf"{WEIGHTS} is missing"):
+        Checkpoint.open(tmp_path / "c")
+
+
+def test_a_data_set_is_not_taken_for_a_checkpoint(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="holds a dataset, expected a checkpoint"):
+        Checkpoint.open(dataset.folder)
+
+
+def test_an_unknown_key_of_the_config_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    save(dataset, tmp_path / "c")
+    options = json.loads((tmp_path / "c" / CONFIG).read_text())
+    (tmp_path / "c" / CONFIG).write_text(json.dumps({**options, "num_experts": 4}))
+    with pytest.raises(InputError, match="num_experts"):
+        load_config(tmp_path / "c")
+
+
+def test_a_checkpoint_is_not_written_over_another(dataset: Dataset, tmp_path: Path) -> None:
+    save(dataset, tmp_path / "c")
+    before = (tmp_path / "c" / WEIGHTS).read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        save(dataset, tmp_path / "c")
+    assert (tmp_path / "c" / WEIGHTS).read_bytes() == before
