@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from footfall.contract import UNKNOWN_INDEX
-from footfall.errors import InputError
+from footfall.contract import NUM_GAPS, UNKNOWN_INDEX
+from footfall.errors import InputError, NotReadyError
 from footfall.history import ModelInput
-from footfall_export.engine import Batch, Engine, IndexLists, Scores, load_engine
+from footfall_export.engine import Batch, Engine, IndexLists, Scores, load_engine, padded_inputs
 from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
 from footfall_export.torch_engine import TorchEngine
 from footfall_export.version import Version, version_folder
@@ -30,8 +30,18 @@ class Ask:
     candidate: list[int]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Every item's score, -inf where it may not be listed; every action's probability; the user vector."""
+
+    score: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    vector: NDArray[np.float32]
+
+
 NUM_ITEMS = 200  # of at least as many in the fixture
-index = st.one_of(st.integers(1, NUM_ITEMS), st.just(UNKNOWN_INDEX))
+NUM_RAW_ACTIONS, NUM_RAW_GAPS = 9, 60  # more than the model knows
+index = st.one_of(st.integers(1, NUM_ITEMS), st.sampled_from([UNKNOWN_INDEX, -1]))
 asks = st.lists(
     st.builds(Ask, st.lists(index, max_size=25), st.lists(index, max_size=60), st.lists(index, max_size=9)),
     min_size=1,
@@ -43,7 +53,7 @@ def batch(users: list[Ask]) -> Batch:
     lengths = [len(user.item[-20:]) for user in users]
     item = np.array([index for user in users for index in user.item[-20:]], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    inputs = ModelInput(item, item % 3 + 1, item % 40, offsets)
+    inputs = ModelInput(item, item % NUM_RAW_ACTIONS, item % NUM_RAW_GAPS, offsets)
     lists = [
         [np.array(getattr(user, name), dtype=np.int32) for user in users]
         for name in ("excluded", "candidate")
@@ -51,31 +61,42 @@ def batch(users: list[Ask]) -> Batch:
     return Batch(inputs, *(IndexLists.of(list_) for list_ in lists))
 
 
-def slow_scores(model: SequenceModel, user: Ask) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Every item's score and every action's probability, step by step."""
-    items = user.item[-20:]
-    if items:
-        known = torch.tensor([item if item <= model.config.num_items else 0 for item in items])
-        raw = torch.tensor(items)
-        hidden = model.encode(known, raw % 3 + 1, raw % 40, torch.tensor([0, len(items)]))[-1]
+def slow_answer(model: SequenceModel, user: Ask) -> Answer:
+    """Step by step, one event and one item after the other."""
+    events = [
+        [
+            value if 1 <= value <= largest else 0
+            for value, largest in (
+                (item, model.config.num_items),
+                (item % NUM_RAW_ACTIONS, model.config.num_actions),
+                (item % NUM_RAW_GAPS, NUM_GAPS - 1),
+            )
+        ]
+        for item in user.item[-20:]
+    ]
+    if events:
+        item, action, gap = torch.tensor(events).T
+        hidden = model.encode(item, action, gap, torch.tensor([0, len(events)]))[-1].detach()
         score = (model.item_table() @ hidden).detach().numpy().copy()
         probability = model.action_logits(hidden).softmax(0).detach().numpy()
     else:
+        hidden = torch.zeros(model.config.width)
         score, probability = model.item_popularity.numpy().copy(), model.action_prior.numpy()
     for place in range(len(score)):
         blocked = place == 0 or place in user.excluded or (user.candidate and place not in user.candidate)
         score[place] = -np.inf if blocked else score[place]
-    return score, probability
+    return Answer(score, probability, hidden.numpy())
 
 
-def check(scores: Scores, row: int, score: NDArray[np.float32], probability: NDArray[np.float32]) -> None:
-    best = np.sort(score)[::-1][: scores.item_score.shape[1]]
+def check(scores: Scores, row: int, expected: Answer) -> None:
+    best = np.sort(expected.score)[::-1][: scores.item_score.shape[1]]
     np.testing.assert_allclose(scores.item_score[row], best, atol=1e-4)
     listed = np.isfinite(best)
-    np.testing.assert_allclose(score[scores.item_index[row, listed]], best[listed], atol=1e-4)
+    np.testing.assert_allclose(expected.score[scores.item_index[row, listed]], best[listed], atol=1e-4)
     assert (scores.item_index[row, ~listed] == 0).all()
     assert len(set(scores.item_index[row, listed].tolist())) == listed.sum()
-    np.testing.assert_allclose(scores.action_probability[row], probability, atol=1e-5)
+    np.testing.assert_allclose(scores.action_probability[row], expected.probability, atol=1e-5)
+    np.testing.assert_allclose(scores.user_vector[row], expected.vector, atol=1e-4)
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "torch"])
@@ -87,16 +108,20 @@ def engine(request: pytest.FixtureRequest, tiny_repository: Path, tiny_checkpoin
     return loaded
 
 
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> SequenceModel:
+    return Checkpoint.open(tiny_checkpoint).load_model()
+
+
 @given(users=asks)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 def test_every_engine_ranks_as_the_slow_definition_does(
-    engine: Engine, tiny_checkpoint: Path, users: list[Ask]
+    engine: Engine, model: SequenceModel, users: list[Ask]
 ) -> None:
-    model = Checkpoint.open(tiny_checkpoint).load_model()
     assert model.config.num_items >= NUM_ITEMS
     scores = engine.score(batch(users))
     for row, user in enumerate(users):
-        check(scores, row, *slow_scores(model, user))
+        check(scores, row, slow_answer(model, user))
 
 
 def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engine) -> None:
@@ -112,6 +137,25 @@ def test_candidates_nobody_knows_leave_an_empty_list_not_the_catalogue(engine: E
     scores = engine.score(batch([Ask([1, 2], [], [UNKNOWN_INDEX])]))
     assert np.isneginf(scores.item_score).all()
     assert (scores.item_index == 0).all()
+
+
+def test_the_batch_is_padded_to_powers_of_two_and_histories_to_no_more_than_the_model_reads() -> None:
+    users = [Ask(list(range(1, 20)), list(range(1, 34)), []), Ask([], [], [3, 4, 5])]
+    shapes = {name: array.shape for name, array in padded_inputs(batch(users), max_length=20).items()}
+    assert shapes == {
+        "history_item": (2, 20),
+        "history_action": (2, 20),
+        "history_gap": (2, 20),
+        "history_length": (2, 1),
+        "excluded_index": (2, 64),
+        "candidate_index": (2, 4),
+    }
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_torch_engine_asked_onto_a_missing_gpu_says_so(model: SequenceModel) -> None:
+    with pytest.raises(NotReadyError, match="device cuda:0 asks for a GPU"):
+        TorchEngine(model, 100, "fp32", "cuda:0")
 
 
 def test_an_unknown_engine_is_named(tiny_repository: Path) -> None:

@@ -1,0 +1,72 @@
+"""`footfall export` into the repositories a user has."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+from footfall_export.export import ExportOptions, export
+from footfall_export.repository import live_number
+from footfall_export.version import Version, version_folder, version_numbers
+from footfall_serving.publish import publish
+
+FOOTFALL = Path(sys.executable).with_name("footfall")
+
+
+def test_the_committed_repository_takes_a_real_version_beside_its_reference_files(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns(".*", "[2-9]"))
+    assert version_numbers(repository) == []
+    assert live_number(repository) is None
+    assert export(tiny_checkpoint, repository, ExportOptions(engine="torch"))["version"] == 2
+    assert live_number(repository) is None
+    assert publish(version_folder(repository, 2), repository).live == 2
+    assert live_number(repository) == 2
+
+
+def test_every_option_of_the_command_reaches_the_version(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--engine", "torch", "--precision", "bf16", "--max-top-k", "7", "--backend", "python"]
+    run = subprocess.run(
+        [
+            FOOTFALL,
+            "export",
+            tiny_checkpoint,
+            "--repository",
+            tmp_path,
+            *options,
+            "--device",
+            "cpu",
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads(run.stdout)
+    version = Version.open(version_folder(tmp_path, 1), verify=True)
+    assert result["version"] == 1
+    assert result["parity"]["measured"]
+    assert (version.engine, version.precision, version.max_top_k) == ("torch", "bf16", 7)
+    assert (version.backend, version.device) == ("python", "cpu")
+    for step in ("preprocess", "ranker", "postprocess"):
+        assert len((tmp_path / step / "1" / "model.py").read_text().splitlines()) <= 30
+
+
+def test_a_users_error_is_one_sentence_without_a_traceback(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [FOOTFALL, "export", tmp_path, "--repository", tmp_path / "repository"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert (
+        run.stderr.splitlines()[-1]
+        == f"footfall: {tmp_path} is not a finished checkpoint: it has no manifest.json"
+    )
+    assert "Traceback" not in run.stderr
