@@ -152,8 +152,9 @@ def test_the_batch_is_padded_to_powers_of_two_and_histories_to_no_more_than_the_
     }
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_the_torch_engine_asked_onto_a_missing_gpu_says_so(model: SequenceModel) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
     with pytest.raises(NotReadyError, match="device cuda:0 asks for a GPU"):
         TorchEngine(model, 100, "fp32", "cuda:0")
 

@@ -7,14 +7,15 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import MAX_BATCH, RANKER
-from footfall.errors import InputError
+from footfall.errors import InputError, NotReadyError
+from footfall_export.export import ExportOptions, export
 from footfall_export.graph import RankerGraph
 from footfall_export.repository import step_config
 from footfall_export.tensorrt_library import tensorrt_library
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import parse
 from footfall_export.torch_engine import PRECISIONS
-from footfall_export.version import ONNX_FILE, version_folder
+from footfall_export.version import ONNX_FILE, version_folder, version_numbers
 from footfall_training.checkpoint import Checkpoint
 
 TYPES = {"INT32": pb.TYPE_INT32, "FLOAT": pb.TYPE_FP32}
@@ -65,6 +66,16 @@ def test_the_encoder_is_in_the_precision_asked_for_and_the_scores_are_not(
     assert softmax[-1] == "FLOAT"
     assert set(products) == {"BF16", "FLOAT"}
     assert products.count("FLOAT") == 1
+
+
+def test_a_plan_the_server_would_not_read_is_not_exported_for_it(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    if tensorrt_library().__name__ == "tensorrt":
+        pytest.skip("tensorrt itself is installed, whose plans the server reads")
+    with pytest.raises(NotReadyError, match=r"does not read the engines of tensorrt_rtx \d+\.\d+"):
+        export(tiny_checkpoint, tmp_path, ExportOptions(engine="tensorrt", backend="tensorrt"))
+    assert version_numbers(tmp_path) == []
 
 
 def test_a_graph_tensorrt_does_not_take_is_one_sentence(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from footfall.contract import (
     ENGINE_INPUTS,
     ENGINE_OUTPUTS,
     ENSEMBLE,
+    MAX_BATCH,
     REQUEST,
     RESPONSE,
 )
@@ -26,10 +27,14 @@ from footfall_export.repository import (
     write_reference,
     write_step_configs,
 )
-from footfall_export.version import Version, version_folder
+from footfall_export.version import Version, version_folder, version_numbers
 
 MODELS = (*COMPOSING_MODELS, ENSEMBLE)
 COMMITTED = ROOT / "model_repository"
+REGENERATE = (
+    "regenerate: python -c 'from pathlib import Path; from footfall_export.repository import write_reference;"
+    ' write_reference(Path("model_repository"))\''
+)
 
 
 def parsed(path: Path) -> pb.ModelConfig:
@@ -41,26 +46,35 @@ def files(repository: Path) -> dict[str, str]:
     return {str(path.relative_to(repository)): path.read_text() for path in paths}
 
 
-def test_the_committed_files_are_what_is_generated(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def committed() -> Path:
+    """The repository's own copy, where nobody has published over it."""
+    if version_numbers(COMMITTED):
+        pytest.skip("versions were published into model_repository, which rewrote the committed files")
+    return COMMITTED
+
+
+def test_the_committed_files_are_what_is_generated(committed: Path, tmp_path: Path) -> None:
     write_reference(tmp_path)
     assert len(files(tmp_path)) == 7
-    assert files(tmp_path) == files(COMMITTED)
+    assert files(tmp_path) == files(committed), REGENERATE
 
 
-def test_no_committed_file_holds_an_absolute_path() -> None:
-    for name, text in files(COMMITTED).items():
+def test_no_generated_file_holds_an_absolute_path_and_adaptors_are_short(committed: Path) -> None:
+    for name, text in files(committed).items():
         assert '"/' not in text, name
+        assert not name.endswith(".py") or len(text.splitlines()) <= 30
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_config_parses_and_names_its_model(model: str) -> None:
-    config = parsed(COMMITTED / model / "config.pbtxt")
+def test_every_config_parses_and_names_its_model(committed: Path, model: str) -> None:
+    config = parsed(committed / model / "config.pbtxt")
     assert config.name == model
-    assert config.max_batch_size == 64
+    assert config.max_batch_size == MAX_BATCH
 
 
-def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step() -> None:
-    config = parsed(COMMITTED / ENSEMBLE / "config.pbtxt")
+def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step(committed: Path) -> None:
+    config = parsed(committed / ENSEMBLE / "config.pbtxt")
     assert [(x.name, list(x.dims), x.optional) for x in config.input] == [
         (tensor.name, list(tensor.dims), tensor.optional) for tensor in REQUEST
     ]
@@ -70,8 +84,23 @@ def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step() -> None
     ]
 
 
-def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths() -> None:
-    config = parsed(COMMITTED / "ranker" / "config.pbtxt")
+def test_every_tensor_of_the_ensemble_comes_from_the_request_or_an_earlier_step(committed: Path) -> None:
+    ensemble = parsed(committed / ENSEMBLE / "config.pbtxt")
+    known = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in ensemble.input}
+    for step in ensemble.ensemble_scheduling.step:
+        config = parsed(committed / step.model_name / "config.pbtxt")
+        assert set(step.input_map) == {tensor.name for tensor in config.input}
+        assert set(step.output_map) == {tensor.name for tensor in config.output}
+        for tensor in config.input:
+            assert known[step.input_map[tensor.name]] == (tensor.data_type, list(tensor.dims))
+        for tensor in config.output:
+            known[step.output_map[tensor.name]] = (tensor.data_type, list(tensor.dims))
+    for tensor in ensemble.output:
+        assert known[tensor.name] == (tensor.data_type, list(tensor.dims))
+
+
+def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(committed: Path) -> None:
+    config = parsed(committed / "ranker" / "config.pbtxt")
     assert [x.name for x in config.input] == [tensor.name for tensor in ENGINE_INPUTS]
     assert [x.name for x in config.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
     assert config.HasField("dynamic_batching")

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import write_manifest, written_aside
@@ -16,6 +18,7 @@ from footfall_export.engine import ENGINES, load_engine
 from footfall_export.graph import RankerGraph
 from footfall_export.parity import Parity, measure, not_measured
 from footfall_export.repository import adaptor, write_adaptors
+from footfall_export.tensorrt_library import check_server_reads_its_plans, library_version
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import write_plan
 from footfall_export.torch_engine import PRECISIONS, TorchEngine
@@ -73,6 +76,8 @@ def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) ->
     Raises InputError where the checkpoint is not of the repository's lineage or the engine is too far from torch.
     """
     checkpoint = Checkpoint.open(checkpoint_folder)
+    if options.backend == "tensorrt":
+        check_server_reads_its_plans()
     for newest in version_numbers(repository)[-1:]:
         older = Version.open(version_folder(repository, newest))
         check_successor(older, checkpoint.items, checkpoint.actions, checkpoint.lineage)
@@ -92,6 +97,7 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "precision": options.precision,
         "backend": options.backend,
         "device": options.device,
+        "built_with": _built_with(options.engine),
         "lineage": checkpoint.lineage,
         "repeat_ms": checkpoint.rules.repeat_ms,
         "max_length": config.max_length,
@@ -102,6 +108,10 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "metrics": checkpoint.metrics,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _built_with(engine: str) -> str:
+    return library_version() if engine == "tensorrt" else f"torch {torch.__version__}"
 
 
 def _write_version(

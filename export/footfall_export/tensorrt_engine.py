@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 
 from footfall.contract import ENGINE_OUTPUTS
-from footfall.errors import NotReadyError
+from footfall.errors import InputError, NotReadyError
 from footfall_export.engine import Batch, Scores, padded_inputs
-from footfall_export.tensorrt_library import tensorrt_library
+from footfall_export.tensorrt_library import library_version, tensorrt_library
 from footfall_export.version import PLAN_FILE, Version
 
 DATA_TYPES = {"INT32": torch.int32, "FP32": torch.float32}
@@ -16,10 +16,17 @@ DATA_TYPES = {"INT32": torch.int32, "FP32": torch.float32}
 class TensorRTEngine:
     def __init__(self, version: Version) -> None:
         if not torch.cuda.is_available():
-            raise NotReadyError("running a TensorRT engine needs an NVIDIA GPU and none is here")
+            raise NotReadyError(
+                f"running a TensorRT engine needs an NVIDIA GPU and torch {torch.__version__} sees none"
+            )
         tensorrt = tensorrt_library()
         runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
         self._engine = runtime.deserialize_cuda_engine((version.folder / PLAN_FILE).read_bytes())
+        if self._engine is None:
+            raise NotReadyError(
+                f"{version.folder / PLAN_FILE} was built with {version.manifest['built_with']};"
+                f" {library_version()} does not take it on this GPU, export the checkpoint here"
+            )
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._max_length = version.max_length
@@ -37,7 +44,8 @@ class TensorRTEngine:
 
     def _set_input(self, name: str, array: NDArray[np.int32]) -> torch.Tensor:
         buffer = torch.from_numpy(array).cuda(non_blocking=True)
-        self._context.set_input_shape(name, tuple(array.shape))
+        if not self._context.set_input_shape(name, tuple(array.shape)):
+            raise InputError(f"{name} has shape {array.shape}, more than the engine was built for")
         self._context.set_tensor_address(name, buffer.data_ptr())
         return buffer
 
