@@ -1,0 +1,198 @@
+"""How fast the served ensemble answers: requests/s, p50 and p99 over gRPC, and where the time goes.
+
+python benchmarks/serve.py [--seconds 4]
+
+Simulates a shop, trains for one epoch, exports to ONNX Runtime and starts the real server. One asyncio client in
+a process of its own keeps 1, 8 or 32 requests in flight, with histories of 10, 50 and 200 events. Beside each
+figure: the engine alone, called in this process, and the same client's readiness call, the floor of any call.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from _facts import busy_cores, commit, machine, summary
+
+from footfall.history import model_input, slices
+from footfall_client import AsyncClient, Event
+from footfall_export.engine import Batch, IndexLists, load_engine
+from footfall_export.version import Version, version_folder
+from footfall_serving.server import running_server
+from footfall_training.dataset import Dataset
+
+FOOTFALL = str(Path(sys.executable).with_name("footfall"))
+CLIENTS = (1, 8, 32)
+LENGTHS = (10, 50, 200)
+ENGINE_CALLS = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument(
+        "--client", nargs=4, metavar=("URL", "DATASET", "CLIENTS", "LENGTH"), help=argparse.SUPPRESS
+    )
+    options = parser.parse_args()
+    if options.client:
+        url, dataset, clients, length = options.client
+        print(json.dumps(asyncio.run(load(url, Path(dataset), int(clients), int(length), options.seconds))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(measure(Path(scratch), options.seconds)))
+
+
+def measure(scratch: Path, seconds: float) -> dict[str, Any]:
+    dataset, repository = make_repository(scratch)
+    engine_ms = {length: engine_alone(repository, dataset, length) for length in LENGTHS}
+    quiet = busy_cores()
+    rows = []
+    with running_server(repository) as server:
+        for clients in CLIENTS:
+            for length in LENGTHS:
+                row = one(server.grpc_url, dataset, clients, length, seconds)
+                row["engine_alone_ms"] = engine_ms[length]
+                rows.append(row)
+                print(
+                    f"{clients:3} clients, {length:3} events: {row['requests_per_second']:6,.0f} requests/s,"
+                    f" p50 {row['p50_ms']:6.2f} ms, p99 {row['p99_ms']:6.2f} ms; ranker {row['ranker_ms']:.2f} ms"
+                    f" (engine alone {engine_ms[length]['median']:.2f} ms), queue {row['ranker_queue_ms']:.2f} ms;"
+                    f" {row['p50_to_floor']:.1f} x a readiness call; failures {row['failures']}"
+                )
+    return {
+        "what": "served ensemble over gRPC, onnxruntime fp32",
+        "shapes": {"items": len(dataset.items), "width": 64, "layers": 2, "max_length": 200, "top_k": 20},
+        "machine": machine(),
+        "commit": commit(),
+        "busy_cores_before": quiet,
+        "rows": rows,
+    }
+
+
+def make_repository(scratch: Path) -> tuple[Dataset, Path]:
+    shop, data, checkpoint = scratch / "shop", scratch / "dataset", scratch / "checkpoint"
+    repository = scratch / "model_repository"
+    for arguments in (
+        ("simulate", shop, "--events", "500000", "--items", "12000"),
+        ("prepare", shop / "events", "--out", data),
+        ("train", data, "--out", checkpoint, "--epochs", "1", "--max-length", "200"),
+        ("export", checkpoint, "--repository", repository),
+        ("publish", repository / "ranker" / "1"),
+    ):
+        command = [FOOTFALL, *map(str, arguments)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return Dataset.open(data), repository
+
+
+def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, Any]:
+    """Milliseconds of one engine call for one user, in this process."""
+    version = Version.open(version_folder(repository, 1))
+    engine = load_engine(version)
+    history = slices(dataset.histories, np.array([1000]), np.array([1000 + length]))
+    inputs = model_input(history, version.max_length)
+    batch = Batch(inputs, IndexLists.of([np.unique(history.item)]), IndexLists.of([history.item[:0]]))
+    times = []
+    for _ in range(ENGINE_CALLS):
+        began = time.perf_counter()
+        engine.score(batch)
+        times.append((time.perf_counter() - began) * 1000)
+    return {name: value for name, value in summary(times).items() if name != "rounds"}
+
+
+def one(url: str, dataset: Dataset, clients: int, length: int, seconds: float) -> dict[str, Any]:
+    """One measurement, the ranker's own times from the server's statistics."""
+    before = ranker_statistics(url)
+    command = [sys.executable, __file__, "--seconds", str(seconds)]
+    where = ["--client", url, str(dataset.folder), str(clients), str(length)]
+    run = subprocess.run([*command, *where], stdout=subprocess.PIPE, text=True, check=True)
+    row: dict[str, Any] = json.loads(run.stdout)
+    after = ranker_statistics(url)
+    requests, executions, compute, queue = (new - old for new, old in zip(after, before, strict=True))
+    row["ranker_ms"] = compute / requests / 1e6
+    row["ranker_queue_ms"] = queue / requests / 1e6
+    row["requests_per_batch"] = requests / executions
+    return row
+
+
+def ranker_statistics(url: str) -> tuple[int, int, int, int]:
+    """Requests, executions, nanoseconds computing and queueing (both per request, summed)."""
+    with grpcclient.InferenceServerClient(url) as client:
+        model = client.get_inference_statistics("ranker").model_stats[0]
+    times = model.inference_stats
+    return model.inference_count, model.execution_count, times.compute_infer.ns, times.queue.ns
+
+
+async def load(url: str, dataset: Path, clients: int, length: int, seconds: float) -> dict[str, Any]:
+    """Keep `clients` requests in flight for `seconds`, after a second of warm-up."""
+    histories = make_histories(Dataset.open(dataset), length)
+    times: list[float] = []
+    failures = 0
+    async with AsyncClient(url, timeout=30, retries=0) as client:
+        floor = await floor_ms(client)
+
+        async def ask(number: int, until: float, kept: list[float]) -> None:
+            nonlocal failures
+            place = number
+            while time.perf_counter() < until:
+                began = time.perf_counter()
+                try:
+                    await client.recommend(histories[place % len(histories)])
+                except Exception as error:
+                    failures += 1
+                    print(error, file=sys.stderr)
+                kept.append((time.perf_counter() - began) * 1000)
+                place += clients
+
+        for kept, duration in (([], 1.0), (times, seconds)):
+            began = time.perf_counter()
+            await asyncio.gather(*(ask(number, began + duration, kept) for number in range(clients)))
+            elapsed = time.perf_counter() - began
+    p50, p99 = np.percentile(times, [50, 99])
+    return {
+        "clients": clients,
+        "events": length,
+        "requests": len(times),
+        "failures": failures,
+        "requests_per_second": len(times) / elapsed,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "floor_ms": floor,
+        "p50_to_floor": p50 / floor,
+    }
+
+
+async def floor_ms(client: AsyncClient) -> float:
+    """Median of a call that computes nothing."""
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        await client.ready()
+        times.append((time.perf_counter() - began) * 1000)
+    return float(np.median(times))
+
+
+def make_histories(dataset: Dataset, length: int) -> list[list[Event]]:
+    """Stretches of `length` real events; a stretch may join users, which changes no work."""
+    histories, ids = dataset.histories, [id_.decode() for id_ in dataset.items]
+    names = [name.decode() for name in dataset.actions]
+    starts = np.random.default_rng(0).integers(histories.num_events - length, size=256)
+    return [
+        [
+            Event(ids[histories.item[place] - 1], names[histories.action[place] - 1], 0)
+            for place in range(start, start + length)
+        ]
+        for start in starts
+    ]
+
+
+if __name__ == "__main__":
+    main()
