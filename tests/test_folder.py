@@ -36,6 +36,15 @@ def test_a_failed_writer_leaves_nothing_and_keeps_the_old_folder(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_of_two_writers_of_one_name_the_slower_is_refused_and_the_faster_stays(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exists already"), written_aside(tmp_path / "out") as folder:
+        (folder / "data").write_text("slow")
+        subprocess.run(["cp", "-r", folder, tmp_path / "out"], check=True)  # as another process would
+        (tmp_path / "out" / "data").write_text("fast")
+    assert (tmp_path / "out" / "data").read_text() == "fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_cleans_up(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from footfall.folder import written_aside\n"

@@ -28,8 +28,7 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False, and where
     the disk is full or may not be written.
     """
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already; name another folder or pass --overwrite")
+    _refuse_existing(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_partials(target)
     partial = target.parent / f".partial-{target.name}-{os.getpid()}"
@@ -38,10 +37,16 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with writing(target):
             yield partial
             flush(partial)
+            _refuse_existing(target, overwrite)  # another writer may have been faster
             replace_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already; name another folder or pass --overwrite")
 
 
 @contextmanager
