@@ -126,7 +126,8 @@ def step_config(step: str, versions: Sequence[int], backend: str) -> pb.ModelCon
         max_batch_size=MAX_BATCH,
         input=[_input(tensor, ragged=not native) for tensor in inputs],
         output=[_output(tensor) for tensor in outputs],
-        # Without a queue delay, which every lone request would pay: batches form while an instance is busy.
+        # No queue delay: batches form while an instance is busy. 500 us in the ranker made a lone client wait
+        # 0.9 ms longer (p50 4.2 to 5.1 ms) and 8 clients no shorter, on 2 busy CPU cores.
         dynamic_batching=pb.ModelDynamicBatching(),
         version_policy=pb.ModelVersionPolicy(specific=pb.ModelVersionPolicy.Specific(versions=versions)),
     )
