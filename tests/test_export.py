@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import polars as pl
 import pytest
 import torch
 from conftest import make_checkpoint
@@ -24,6 +25,7 @@ from footfall_export.export import ExportOptions, export
 from footfall_export.version import ONNX_FILE, PLAN_FILE, Version, version_folder, version_numbers
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.dataset import Dataset
+from footfall_training.prepare import PrepareOptions, prepare
 
 
 def exported(checkpoint: Path, repository: Path, **options: str) -> Version:
@@ -115,11 +117,21 @@ def test_an_engine_too_far_from_torch_is_no_version(
     assert not list((tmp_path / "repository" / "ranker").iterdir())
 
 
-def test_versions_count_up_and_a_longer_vocabulary_follows(
-    tiny_checkpoint: Path, dataset: Dataset, tmp_path: Path
+def test_versions_count_up_and_a_longer_vocabulary_of_the_lineage_follows(
+    tiny_checkpoint: Path, dataset: Dataset, shop: Path, tmp_path: Path
 ) -> None:
-    assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
-    assert exported(make_checkpoint(tmp_path / "b", dataset, 7), tmp_path, engine="torch").number == 2
+    log = pl.DataFrame({"user_id": ["U00000001"] * 3, "item_id": ["new 1", "new 2", "new 1"]})
+    log = log.with_columns(action=pl.lit("view"), timestamp=1_900_000_000_000 + pl.int_range(3) * 60_000)
+    log.write_parquet(tmp_path / "later.parquet")
+    options = PrepareOptions(extend=dataset.folder, k_core=1)
+    prepare([shop / "events", tmp_path / "later.parquet"], tmp_path / "longer", options)
+    longer = Dataset.open(tmp_path / "longer")
+    assert len(longer.items) >= len(dataset.items) + 2
+    repository = tmp_path / "repository"
+    assert exported(tiny_checkpoint, repository, engine="torch").number == 1
+    second = exported(make_checkpoint(tmp_path / "second", longer, 7), repository, engine="torch")
+    assert second.number == 2
+    assert b"new 2" in list(second.items)
 
 
 @pytest.mark.parametrize(
