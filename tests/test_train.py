@@ -1,5 +1,6 @@
 """Training: it learns, and a killed run goes on to the same weights."""
 
+import inspect
 import os
 import resource
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import safetensors.torch
 import torch
 
 from footfall.errors import InputError
+from footfall_cli.train import train as train_command
 from footfall_training.checkpoint import WEIGHTS, Checkpoint
 from footfall_training.dataset import Dataset
 from footfall_training.model import ModelConfig
@@ -82,6 +85,21 @@ def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
     assert (ranks == 1).mean() > 0.95
     assert torch.isclose(checkpoint.load_model().item_popularity.exp().sum(), torch.tensor(1.0), atol=0.1)
     assert list((tmp_path / "checkpoint.training" / "tensorboard").iterdir())
+
+
+def test_trained_items_have_unit_length_and_padding_none(ring: Dataset, tmp_path: Path) -> None:
+    train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1))
+    model = Checkpoint.open(tmp_path / "c").load_model()
+    lengths = model.item_table().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.tensor([0.0] + [1.0] * len(ring.items)))
+
+
+def test_the_command_has_the_defaults_of_the_library() -> None:
+    command = {name: field.default for name, field in inspect.signature(train_command).parameters.items()}
+    library = {field.name: field.default for field in (*fields(ModelConfig), *fields(TrainOptions))}
+    shared = command.keys() & library.keys()
+    assert {"width", "dropout", "epochs", "learning_rate", "split", "seed"} <= shared
+    assert {name: command[name] for name in shared} == {name: library[name] for name in shared}
 
 
 def run_train(dataset: Dataset, out: Path, *extra: str) -> "subprocess.Popen[str]":

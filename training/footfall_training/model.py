@@ -1,7 +1,8 @@
 """SequenceModel: a causal transformer over packed histories.
 
 SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, action and time-gap embeddings, a tied output
-and a second head for the next action.
+and a second head for the next action. Items are compared by direction alone: states have the length SCORE_SCALE
+and, once trained, item rows the length 1.
 """
 
 import math
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall.errors import InputError
 from footfall_training.layout import Layout, Packed, Padded, causal_attention
 
 EMBEDDING_STD = 0.02
+SCORE_SCALE = 20.0
+"""Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,11 @@ class ModelConfig:
 
     num_items: int
     num_actions: int
-    width: int = 64
+    width: int = 128
     num_layers: int = 2
     num_heads: int = 2
     max_length: int = 50
-    dropout: float = 0.2
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
@@ -102,8 +107,7 @@ class SequenceModel(nn.Module):
         tokens = self.dropout(tokens)
         for block in self.blocks:
             tokens = block(tokens, layout)
-        hidden: Tensor = self.final_norm(tokens)
-        return hidden
+        return functional.normalize(self.final_norm(tokens), dim=-1) * SCORE_SCALE
 
     def item_table(self) -> Tensor:
         """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""
@@ -114,6 +118,23 @@ class SequenceModel(nn.Module):
         """Calibrated logits of the next event's action: [..., width] -> [..., num_actions]."""
         logits: Tensor = self.action_head(hidden)
         return logits * self.action_scale + self.action_bias
+
+
+class UnitRows(nn.Module):
+    """Parametrization of a table: every row divided by its length; the padding row stays 0."""
+
+    def forward(self, table: Tensor) -> Tensor:
+        return functional.normalize(table, dim=1)
+
+
+def hold_items_to_unit_length(model: SequenceModel) -> None:
+    """For training: from here on the model reads and scores with item rows of length 1."""
+    parametrize.register_parametrization(model.item_embedding, "weight", UnitRows())
+
+
+def keep_items_at_unit_length(model: SequenceModel) -> None:
+    """After training: the rows of length 1 become the plain weights that checkpoints and engines know."""
+    parametrize.remove_parametrizations(model.item_embedding, "weight", leave_parametrized=True)
 
 
 def _initialise(module: nn.Module) -> None:

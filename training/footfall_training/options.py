@@ -13,9 +13,9 @@ LossName = Literal["full", "sampled"]
 class TrainOptions:
     """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs."""
 
-    epochs: int = 30
+    epochs: int = 12
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup_steps: int = 200
     max_grad_norm: float = 1.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from footfall.errors import InputError
 from footfall.history import newest
@@ -18,7 +19,12 @@ from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset, SplitName
 from footfall_training.losses import action_loss, full_softmax, sampled_softmax
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import (
+    ModelConfig,
+    SequenceModel,
+    hold_items_to_unit_length,
+    keep_items_at_unit_length,
+)
 from footfall_training.options import TrainOptions
 from footfall_training.progress import TrainingProgress
 from footfall_training.ranking import Targets, rank_targets
@@ -49,6 +55,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(dataset, folder, config, options)
     metrics = trainer.run()
+    keep_items_at_unit_length(trainer.model)
     calibrate(trainer.model, trainer.validation, trainer.device)
     fill_priors(trainer.model, dataset, options.split)
     samples = newest(
@@ -67,6 +74,7 @@ class Trainer:
         self.folder, self.config, self.options = folder, config, options
         self.device = torch.device(options.device)
         self.model = SequenceModel(config).to(self.device)
+        hold_items_to_unit_length(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
@@ -130,8 +138,9 @@ class Trainer:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Mean next-item and next-action cross-entropy of a batch."""
-        hidden = self.model.encode(batch.item, batch.action, batch.gap, batch.offsets)
-        table = self.model.item_table()
+        with parametrize.cached():  # input and output share one table of unit rows
+            hidden = self.model.encode(batch.item, batch.action, batch.gap, batch.offsets)
+            table = self.model.item_table()
         if self.options.loss == "full":
             item = full_softmax(hidden, table, batch.next_item)
         else:
