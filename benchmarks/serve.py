@@ -21,6 +21,7 @@ import numpy as np
 import tritonclient.grpc as grpcclient
 from _facts import busy_cores, commit, machine, summary
 
+from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
 from footfall_export.engine import Batch, IndexLists, load_engine
@@ -70,7 +71,7 @@ def measure(scratch: Path, seconds: float) -> dict[str, Any]:
                 )
     return {
         "what": "served ensemble over gRPC, onnxruntime fp32",
-        "shapes": {"items": len(dataset.items), "width": 64, "layers": 2, "max_length": 200, "top_k": 20},
+        "shapes": shapes(repository),
         "machine": machine(),
         "commit": commit(),
         "busy_cores_before": quiet,
@@ -91,6 +92,12 @@ def make_repository(scratch: Path) -> tuple[Dataset, Path]:
         command = [FOOTFALL, *map(str, arguments)]
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return Dataset.open(data), repository
+
+
+def shapes(repository: Path) -> dict[str, Any]:
+    """Sizes of what is served."""
+    manifest = Version.open(version_folder(repository, 1)).manifest
+    return {"top_k": DEFAULT_TOP_K} | {name: manifest[name] for name in ("num_items", "width", "max_length")}
 
 
 def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +119,16 @@ def test_encoding_drops_and_counts_what_the_vocabulary_does_not_know() -> None:
     )
     assert (encoded.unknown_items, encoded.unknown_actions) == (1, 1)
     assert rows(encoded.histories) == [[(1, 1, 1), (1, 1, 4)]]
+
+
+@pytest.mark.parametrize(
+    ("actions", "default"), [(["view", "cart"], 1), (["cart", "view"], 2), (["cart", "purchase"], 1)]
+)
+def test_an_empty_action_is_a_view_or_the_first_action_of_a_log_without_views(
+    actions: list[str], default: int
+) -> None:
+    encoded = encode([b"a"], [b""], np.array([1]), Vocabulary.from_ids(["a"]), Vocabulary.from_ids(actions))
+    assert rows(encoded.histories) == [[(1, default, 1)]]
 
 
 def test_padding_fills_rows_from_the_left() -> None:

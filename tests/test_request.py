@@ -55,7 +55,7 @@ def test_a_malformed_request_is_refused_with_the_value(changes: dict[str, Any], 
 
 def test_what_is_left_out_gets_the_contracts_defaults() -> None:
     request = read_request(tensors(), max_top_k=100)
-    assert request.actions == [b"view", b"view"]
+    assert request.actions == [b"", b""]
     assert request.times.tolist() == [0, 0]
     assert (request.top_k, request.candidates, request.exclude_seen) == (20, None, True)
     assert read_request(tensors(), max_top_k=7).top_k == 7

@@ -53,7 +53,7 @@ class Client:
     ) -> Recommendation:
         """The next items, best first, and the probability of each next action.
 
-        history: events oldest first; an item id stands for a view of it. candidates: rank only these.
+        history: events oldest first; an item id stands for an Event of it. candidates: rank only these.
         Raises InvalidRequest, DeadlineExceeded, Unavailable, ServerError.
         """
         return self._run(self._calls.recommend(history, k, candidates, exclude_seen))

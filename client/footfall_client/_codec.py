@@ -54,7 +54,7 @@ def encode(history: History, k: int, candidates: Sequence[str] | None, exclude_s
     events = [Event(event) if isinstance(event, str) else event for event in history]
     tensors = [
         (ITEM_ID, _texts([event.item for event in events])),
-        (ACTION, _texts([event.action for event in events])),
+        (ACTION, _texts([event.action or "" for event in events])),
         (TIMESTAMP, np.array([[_epoch_ms(event) for event in events]], dtype=np.int64).reshape(1, -1)),
         (TOP_K, np.array([[k]], dtype=np.int32)),
         (EXCLUDE_SEEN, np.array([[exclude_seen]])),

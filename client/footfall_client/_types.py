@@ -7,15 +7,17 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import DEFAULT_ACTION
-
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a shopper. `time`: a datetime, epoch milliseconds, or None where unknown."""
+    """One event of a shopper.
+
+    `action` None: a view, or where the shop's log has no views the first action it has. `time`: a datetime, epoch
+    milliseconds, or None where unknown.
+    """
 
     item: str
-    action: str = DEFAULT_ACTION
+    action: str | None = None
     time: datetime | int | None = None
 
 

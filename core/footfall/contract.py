@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 PADDING_INDEX = 0
-"""Index of "no item", "no action" and "no gap" alike; real indices start at 1."""
+"""Index of "no item", "no action" and "no gap" alike."""
+
+FIRST_INDEX = 1
+"""Where real indices start."""
 
 UNKNOWN_INDEX = 2**31 - 1
 """A candidate the vocabulary does not know: past every catalogue, so it never scores."""
@@ -21,6 +24,7 @@ NUM_GAPS = 40
 """Time-gap buckets: 0 is unknown, b >= 2 holds [2**(b-2), 2**(b-1)) seconds (see history.time_gaps)."""
 
 DEFAULT_ACTION = "view"
+"""Of an event whose action is left out or empty; where a log has no views, its first action (history.encode)."""
 DEFAULT_TOP_K = 20
 DEFAULT_EXCLUDE_SEEN = True
 DEFAULT_MAX_TOP_K = 100

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import NUM_GAPS, PADDING_INDEX, UNKNOWN_TIME
+from footfall.contract import DEFAULT_ACTION, FIRST_INDEX, NUM_GAPS, PADDING_INDEX, UNKNOWN_TIME
 from footfall.events import canonical_action
 from footfall.vocabulary import Vocabulary
 
@@ -84,9 +84,14 @@ def encode(
     items: Vocabulary,
     action_names: Vocabulary,
 ) -> Encoded:
-    """Map one user's raw events to indices; events of an unknown item or action are dropped and counted."""
+    """Map one user's raw events to indices; events of an unknown item or action are dropped and counted.
+
+    An empty action is DEFAULT_ACTION, or where the log had none of these its first action in funnel order.
+    """
     item = items.indices(item_ids)
     action = action_names.indices([canonical_action(name.decode()).encode() for name in actions])
+    default = action_names.index(DEFAULT_ACTION.encode()) or FIRST_INDEX
+    action = np.where([not name for name in actions], default, action)
     known_item = item != PADDING_INDEX
     known = known_item & (action != PADDING_INDEX)
     histories = Histories(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from footfall.contract import (
     ACTION,
     CANDIDATE_ID,
-    DEFAULT_ACTION,
     DEFAULT_EXCLUDE_SEEN,
     DEFAULT_TOP_K,
     EXCLUDE_SEEN,
@@ -60,7 +59,7 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
     exclude_seen = _row(tensors, EXCLUDE_SEEN.name)
     return Request(
         _ids(item_ids[-MAX_EVENTS_READ:], ITEM_ID.name),
-        [DEFAULT_ACTION.encode()] * min(len(item_ids), MAX_EVENTS_READ)
+        [b""] * min(len(item_ids), MAX_EVENTS_READ)
         if actions is None
         else _ids(actions[-MAX_EVENTS_READ:], ACTION.name),
         _times(times, min(len(item_ids), MAX_EVENTS_READ)),
