@@ -1,0 +1,306 @@
+"""Kernels of the attention's backward pass.
+
+By keys: a program holds one block of keys, walks the queries that see it and makes the key, value and table
+gradients; in the same pass (five matrix products, fp32 atomic additions) or, for results that never vary, in a second
+one by queries (seven products) come the query gradients.
+"""
+
+import triton
+import triton.language as tl
+
+from footfall_kernels.attention_tiles import (
+    LOG2E,
+    SILU,
+    SOFTMAX,
+    distance_bucket,
+    load_rows,
+    load_table,
+    look_up,
+    position_bucket,
+    tile_number,
+    time_bucket,
+    uniform_bias,
+    visible_pairs,
+)
+from footfall_kernels.device_functions import bucket_of, sigmoid, tanh
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _gradients(  # type: ignore[no-untyped-def]
+    product, bias, output_product, log_sum, delta, visible, scale,
+    KIND: tl.constexpr, MASK: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Weights of a tile and gradients of its scores, from query . key and output gradient . value."""
+    if KIND == SILU:
+        half = product * (0.5 * scale) + 0.5 * bias
+        if FAST:
+            turn = tanh(half)
+            gate = 0.5 * turn + 0.5
+            weight = half * turn + half
+        else:
+            gate = sigmoid(2.0 * half, FAST)
+            weight = 2.0 * half * gate
+        gradient = output_product * (gate * (1.0 - weight) + weight)  # silu' = gate + score * gate * (1 - gate)
+    else:
+        weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
+        gradient = weight * (output_product - delta)
+    if MASK:
+        weight = tl.where(visible, weight, 0.0)
+        gradient = tl.where(visible, gradient, 0.0)
+    return weight, gradient
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _bias_of(  # type: ignore[no-untyped-def]
+    query_place, key_place, query_time, key_time, history, position_table, time_table,
+    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Bias, position bucket and time bucket of every pair of broadcast places and times."""
+    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
+    position = tl.zeros([ROWS, COLUMNS], tl.int32)
+    time = tl.zeros([ROWS, COLUMNS], tl.int32)
+    if NUM_POSITION > 0:
+        position = distance_bucket(query_place, key_place, history, NUM_POSITION) + position
+        bias += look_up(position_table, position, ROWS, COLUMNS)
+    if NUM_TIME > 0:
+        time = bucket_of(query_time - key_time, NUM_TIME) + time
+        bias += look_up(time_table, time, ROWS, COLUMNS)
+    return bias, position, time
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_by_bucket(sums, gradient, bucket, TABLE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Add a tile's gradients to the sums of their buckets; a tile spans few of them."""
+    place = tl.arange(0, TABLE)
+    lowest, highest = tl.min(tl.min(bucket, 1), 0), tl.max(tl.max(bucket, 1), 0)
+    for one in range(lowest, highest + 1):
+        sums += tl.where(place == one, tl.sum(tl.sum(tl.where(bucket == one, gradient, 0.0), 1), 0), 0.0)
+    return sums
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def attention_backward_by_key(  # type: ignore[no-untyped-def]
+    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient, KeyGradient, ValueGradient, TableGradient,
+    Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
+    query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
+    scale, inverse_normaliser, window, prefix,
+    KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    TMA: tl.constexpr, ADD_QUERY: tl.constexpr, REDUCE: tl.constexpr,
+):  # fmt: skip
+    """Gradients are packed and contiguous, [rows, heads, D]; QueryGradient is fp32 (a descriptor with REDUCE).
+
+    TableGradient fp32 [blocks, heads, 2, TABLE]: this program's sums for the position and the time table.
+    """
+    block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    length = tl.load(Blocks + 4 * block + 1)
+    if length == 0:
+        return
+    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
+    first = tl.load(Blocks + 4 * block + 3)
+    num_uniform, num_mixed = tl.load(Counts + 3 * block), tl.load(Counts + 3 * block + 1)
+    num_whole = num_uniform + num_mixed
+    num_tiles = num_whole + tl.load(Counts + 3 * block + 2)
+    Tiles += block.to(tl.int64) * most_tiles
+    PositionBias += head * NUM_POSITION
+    TimeBias += head * NUM_TIME
+    LogSum += head.to(tl.int64) * total_rows + start
+    Delta += head.to(tl.int64) * total_rows + start
+
+    key_place = first + tl.arange(0, KEYS)
+    real_key = key_place < length
+    column = tl.arange(0, D)
+    key = load_rows(Key, start + first, head * key_head, key_row, total_rows, KEYS, D, TMA)
+    value = load_rows(Value, start + first, head * value_head, value_row, total_rows, KEYS, D, TMA)
+    # Rows past the end are another sequence's: a gradient of 0 would not keep their NaN out.
+    key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
+    value = tl.where(real_key[:, None], value, 0.0).to(value.dtype)
+    if UPCAST:
+        key, value = key.to(tl.float32), value.to(tl.float32)
+    key_gradient = tl.zeros([KEYS, D], tl.float32)
+    value_gradient = tl.zeros([KEYS, D], tl.float32)
+    key_time = tl.zeros([KEYS], tl.int32)
+    position_table = tl.zeros([TABLE], tl.float32)
+    time_table = tl.zeros([TABLE], tl.float32)
+    position_sums = tl.zeros([TABLE], tl.float32)
+    time_sums = tl.zeros([TABLE], tl.float32)
+    if NUM_POSITION > 0:
+        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
+    if NUM_TIME > 0:
+        time_table = load_table(TimeBias, NUM_TIME, TABLE)
+        key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
+
+    for at in tl.range(0, num_uniform):
+        entry = tl.load(Tiles + at)
+        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
+        first_query = tile_number(entry) * QUERIES
+        place = first_query + tl.arange(0, QUERIES)
+        query = load_rows(Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+        output = load_rows(
+            OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
+        )
+        if UPCAST:
+            query, output = query.to(tl.float32), output.to(tl.float32)
+        log_sum, delta = 0.0, 0.0
+        if KIND == SOFTMAX:
+            log_sum, delta = tl.load(LogSum + place)[None, :], tl.load(Delta + place)[None, :]
+        product = tl.dot(key, query.T, input_precision=PRECISION)  # [KEYS, QUERIES], as everything of a tile here
+        output_product = tl.dot(value, output.T, input_precision=PRECISION)
+        weight, gradient = _gradients(
+            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
+        )
+        value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
+        narrow = gradient.to(query.dtype)
+        key_gradient = tl.dot(narrow, query, key_gradient, input_precision=PRECISION)
+        if NUM_POSITION > 0 or NUM_TIME > 0:
+            tile_sum = tl.sum(tl.sum(gradient, 1), 0)
+            bucket = tl.arange(0, TABLE)
+            position_sums += tl.where(bucket == position_bucket(entry), tile_sum, 0.0)
+            time_sums += tl.where(bucket == time_bucket(entry), tile_sum, 0.0)
+        if ADD_QUERY:
+            step = tl.dot(narrow.T, key, input_precision=PRECISION) * (scale * inverse_normaliser)
+            if REDUCE:
+                QueryGradient.atomic_add([start + first_query, head * D], step)
+            else:
+                slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+                tl.atomic_add(QueryGradient + slot, step, sem="relaxed")
+
+    for at in tl.range(num_uniform, num_tiles):
+        first_query = tile_number(tl.load(Tiles + at)) * QUERIES
+        place = first_query + tl.arange(0, QUERIES)
+        real = place < length
+        query = load_rows(Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+        output = load_rows(
+            OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
+        )
+        query = tl.where(real[:, None], query, 0.0).to(query.dtype)
+        output = tl.where(real[:, None], output, 0.0).to(output.dtype)
+        if UPCAST:
+            query, output = query.to(tl.float32), output.to(tl.float32)
+        log_sum, delta = 0.0, 0.0
+        if KIND == SOFTMAX:
+            log_sum = tl.load(LogSum + place, mask=real, other=0.0)[None, :]
+            delta = tl.load(Delta + place, mask=real, other=0.0)[None, :]
+        query_time = tl.zeros([QUERIES], tl.int32)
+        if NUM_TIME > 0:
+            query_time = tl.load(Time + start + place, mask=real, other=0)
+        bias, position, time = _bias_of(
+            place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
+            position_table, time_table, NUM_POSITION, NUM_TIME, KEYS, QUERIES,
+        )  # fmt: skip
+        visible = visible_pairs(place[None, :], key_place[:, None], history, window, prefix)
+        visible = visible & real[None, :] & real_key[:, None]
+        product = tl.dot(key, query.T, input_precision=PRECISION)
+        output_product = tl.dot(value, output.T, input_precision=PRECISION)
+        weight, gradient = _gradients(
+            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
+        )
+        value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
+        narrow = gradient.to(query.dtype)
+        key_gradient = tl.dot(narrow, query, key_gradient, input_precision=PRECISION)
+        if NUM_POSITION > 0:
+            position_sums = _add_by_bucket(position_sums, gradient, position, TABLE)
+        if NUM_TIME > 0:
+            time_sums = _add_by_bucket(time_sums, gradient, time, TABLE)
+        if ADD_QUERY:
+            step = tl.dot(narrow.T, key, input_precision=PRECISION) * (scale * inverse_normaliser)
+            if REDUCE:
+                QueryGradient.atomic_add([start + first_query, head * D], step)
+            else:
+                slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+                tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
+
+    slot = ((start + key_place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+    key_gradient *= scale * inverse_normaliser
+    value_gradient *= inverse_normaliser
+    tl.store(KeyGradient + slot, key_gradient.to(KeyGradient.dtype.element_ty), mask=real_key[:, None])
+    tl.store(ValueGradient + slot, value_gradient.to(ValueGradient.dtype.element_ty), mask=real_key[:, None])
+    sums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE + tl.arange(0, TABLE)
+    if NUM_POSITION > 0:
+        tl.store(sums, position_sums * inverse_normaliser)
+    if NUM_TIME > 0:
+        tl.store(sums + TABLE, time_sums * inverse_normaliser)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def attention_backward_by_query(  # type: ignore[no-untyped-def]
+    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient,
+    Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
+    query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
+    scale, inverse_normaliser, window, prefix,
+    KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+):  # fmt: skip
+    """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
+    block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    length = tl.load(Blocks + 4 * block + 1)
+    if length == 0:
+        return
+    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
+    first = tl.load(Blocks + 4 * block + 3)
+    num_uniform = tl.load(Counts + 3 * block)
+    num_tiles = num_uniform + tl.load(Counts + 3 * block + 1) + tl.load(Counts + 3 * block + 2)
+    Tiles += block.to(tl.int64) * most_tiles
+    PositionBias += head * NUM_POSITION
+    TimeBias += head * NUM_TIME
+    place = first + tl.arange(0, QUERIES)
+    real = place < length
+    at_row = head.to(tl.int64) * total_rows + start + place
+    query = load_rows(Query, start + first, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+    output = load_rows(OutputGradient, start + first, head * output_head, output_row, total_rows, QUERIES, D, TMA)
+    if UPCAST:
+        query, output = query.to(tl.float32), output.to(tl.float32)
+    log_sum, delta = 0.0, 0.0
+    if KIND == SOFTMAX:
+        log_sum = tl.load(LogSum + at_row, mask=real, other=0.0)[:, None]
+        delta = tl.load(Delta + at_row, mask=real, other=0.0)[:, None]
+    query_time = tl.zeros([QUERIES], tl.int32)
+    position_table = tl.zeros([TABLE], tl.float32)
+    time_table = tl.zeros([TABLE], tl.float32)
+    if NUM_POSITION > 0:
+        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
+    if NUM_TIME > 0:
+        time_table = load_table(TimeBias, NUM_TIME, TABLE)
+        query_time = tl.load(Time + start + place, mask=real, other=0)
+    query_gradient = tl.zeros([QUERIES, D], tl.float32)
+
+    for at in tl.range(0, num_uniform):
+        entry = tl.load(Tiles + at)
+        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
+        row = start + tile_number(entry) * KEYS
+        key = load_rows(Key, row, head * key_head, key_row, total_rows, KEYS, D, TMA)
+        value = load_rows(Value, row, head * value_head, value_row, total_rows, KEYS, D, TMA)
+        if UPCAST:
+            key, value = key.to(tl.float32), value.to(tl.float32)
+        product = tl.dot(query, key.T, input_precision=PRECISION)
+        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        _, gradient = _gradients(product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST)
+        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+
+    for at in tl.range(num_uniform, num_tiles):
+        first_key = tile_number(tl.load(Tiles + at)) * KEYS
+        key_place = first_key + tl.arange(0, KEYS)
+        real_key = key_place < length
+        key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)
+        value = load_rows(Value, start + first_key, head * value_head, value_row, total_rows, KEYS, D, TMA)
+        key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
+        if UPCAST:
+            key, value = key.to(tl.float32), value.to(tl.float32)
+        key_time = tl.zeros([KEYS], tl.int32)
+        if NUM_TIME > 0:
+            key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
+        bias, _, _ = _bias_of(
+            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
+            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
+        )  # fmt: skip
+        visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
+        visible = visible & real_key[None, :]
+        product = tl.dot(query, key.T, input_precision=PRECISION)
+        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        _, gradient = _gradients(product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST)
+        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+
+    slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
+    query_gradient *= scale * inverse_normaliser
+    tl.store(QueryGradient + slot, query_gradient.to(QueryGradient.dtype.element_ty), mask=real[:, None])

@@ -1,0 +1,132 @@
+"""Variants: every compilation of the attention kernels that is shipped."""
+
+from collections.abc import Iterator
+
+import torch
+
+from footfall_kernels.attention_backward_kernel import attention_backward_by_key, attention_backward_by_query
+from footfall_kernels.attention_configurations import (
+    Configuration,
+    backward_configuration,
+    forward_configuration,
+    reduces_by_tma,
+)
+from footfall_kernels.attention_forward_kernel import attention_forward
+from footfall_kernels.attention_tiles import SILU, SOFTMAX
+from footfall_kernels.launch import Variant, interpreted, upcast
+
+POINTERS = ("Blocks", "Counts", "Tiles", "Time", "PositionBias", "TimeBias")
+STRIDES = ("query_row", "key_row", "value_row", "output_row", "query_head", "key_head", "value_head", "output_head")
+FORWARD_STRIDES = tuple(name for name in STRIDES if name != "output_head")
+INTEGERS = (*STRIDES, "total_rows", "most_tiles", "window", "prefix")
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+BIASES = {"": (0, 0), " + position and time bias": (32, 40)}
+
+
+def kernel_constants(
+    kind: str, num_position: int, num_time: int, head_dim: int, dtype: torch.dtype, configuration: Configuration
+) -> dict[str, int | bool | str]:
+    """The constexprs that all three kernels share."""
+    return {
+        "KIND": (SILU if kind == "silu" else SOFTMAX).value,
+        "NUM_POSITION": num_position,
+        "NUM_TIME": num_time,
+        "TABLE": 1 << (max(num_position, num_time, 2) - 1).bit_length(),
+        "D": head_dim,
+        "QUERIES": configuration.queries,
+        "KEYS": configuration.keys,
+        "FAST": not interpreted(),
+        "UPCAST": upcast(dtype),
+        "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
+        "TMA": configuration.tma,
+    }
+
+
+def variants(arch: int) -> Iterator[Variant]:
+    """Every kind, head_dim and half precision, without and with both tables; all three kernels."""
+    for kind in ("silu", "softmax"):
+        for head_dim in (32, 64, 128):
+            for type_ in TYPES:
+                for bias in BIASES:
+                    yield _forward(arch, kind, head_dim, type_, bias)
+                    yield _by_key(arch, kind, head_dim, type_, bias)
+                    yield _by_query(arch, kind, head_dim, type_, bias)
+
+
+def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
+    configuration = forward_configuration(arch, head_dim, TYPES[type_])
+    signature = _signature(type_, configuration, head_dim) | {"Output": f"*{type_}"}
+    return Variant(
+        f"attention forward {kind} d{head_dim} {type_}{bias}",
+        attention_forward,
+        signature,
+        kernel_constants(kind, *BIASES[bias], head_dim, TYPES[type_], configuration),
+        _aligned(signature, FORWARD_STRIDES),
+        configuration.num_warps,
+        configuration.num_stages,
+        configuration.queries * configuration.keys,
+    )
+
+
+def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
+    configuration = backward_configuration(arch, head_dim, TYPES[type_])
+    reduce = reduces_by_tma(arch)
+    query_gradient = f"tensordesc<fp32[{configuration.queries},{head_dim}]>" if reduce else "*fp32"
+    signature = _signature(type_, configuration, head_dim) | {
+        "OutputGradient": _packed(type_, configuration.queries, head_dim, configuration),
+        "Delta": "*fp32",
+        "QueryGradient": query_gradient,
+        "KeyGradient": f"*{type_}",
+        "ValueGradient": f"*{type_}",
+        "TableGradient": "*fp32",
+    }
+    constants = kernel_constants(kind, *BIASES[bias], head_dim, TYPES[type_], configuration)
+    return Variant(
+        f"attention backward by key {kind} d{head_dim} {type_}{bias}",
+        attention_backward_by_key,
+        signature,
+        constants | {"ADD_QUERY": True, "REDUCE": reduce},
+        _aligned(signature, STRIDES),
+        configuration.num_warps,
+        configuration.num_stages,
+        configuration.queries * configuration.keys,
+    )
+
+
+def _by_query(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
+    configuration = forward_configuration(arch, head_dim, TYPES[type_])
+    signature = _signature(type_, configuration, head_dim) | {
+        "OutputGradient": _packed(type_, configuration.queries, head_dim, configuration),
+        "Delta": "*fp32",
+        "QueryGradient": "*fp32",
+    }
+    return Variant(
+        f"attention backward by query {kind} d{head_dim} {type_}{bias}",
+        attention_backward_by_query,
+        signature,
+        kernel_constants(kind, *BIASES[bias], head_dim, TYPES[type_], configuration),
+        _aligned(signature, STRIDES),
+        configuration.num_warps,
+        configuration.num_stages,
+        configuration.queries * configuration.keys,
+    )
+
+
+def _signature(type_: str, configuration: Configuration, head_dim: int) -> dict[str, str]:
+    """Types of the arguments that the kernels share."""
+    return {
+        "Query": _packed(type_, configuration.queries, head_dim, configuration),
+        **dict.fromkeys(("Key", "Value"), _packed(type_, configuration.keys, head_dim, configuration)),
+        **dict.fromkeys(("Blocks", "Counts", "Tiles", "Time"), "*i32"),
+        **dict.fromkeys(("LogSum", "PositionBias", "TimeBias"), "*fp32"),
+        **dict.fromkeys(("scale", "inverse_normaliser"), "fp32"),
+        **dict.fromkeys(INTEGERS, "i32"),
+    }
+
+
+def _packed(type_: str, rows: int, head_dim: int, configuration: Configuration) -> str:
+    return f"tensordesc<{type_}[{rows},{head_dim}]>" if configuration.tma else f"*{type_}"
+
+
+def _aligned(signature: dict[str, str], strides: tuple[str, ...]) -> tuple[str, ...]:
+    return (*(name for name, type_ in signature.items() if type_.startswith("*")), *strides)

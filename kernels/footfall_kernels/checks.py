@@ -1,0 +1,59 @@
+"""Checks of what callers pass, before any launch: one sentence each, with the offending value."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from footfall.errors import InputError
+from footfall_kernels.launch import interpreted
+
+IMPLEMENTATIONS = ("reference", "triton")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+INTEGERS = (torch.int32, torch.int64)
+
+
+def check_implementation(implementation: str, *tensors: Tensor) -> None:
+    """Raises InputError for an unknown name, and for "triton" on tensors that no kernel can reach."""
+    if implementation not in IMPLEMENTATIONS:
+        raise InputError(f"unknown implementation {implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
+    for tensor in tensors:
+        if implementation == "triton" and tensor.device.type != "cuda" and not interpreted():
+            raise InputError(
+                f"implementation 'triton' needs tensors on a GPU and got one on {tensor.device}; on a CPU use"
+                " 'reference', or the interpreter (TRITON_INTERPRET=1)"
+            )
+
+
+def check_tensor(
+    name: str,
+    tensor: Tensor,
+    shape: Sequence[int | None],
+    dtypes: Collection[torch.dtype],
+    like: Tensor | None = None,
+) -> None:
+    """`shape` has None where any length will do; `like` is a tensor whose device it must share."""
+    if tensor.dim() != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, tensor.shape, strict=True)
+    ):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise InputError(f"{name} has shape {list(tensor.shape)}, expected [{wanted}]")
+    if tensor.dtype not in dtypes:
+        wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise InputError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}, expected {wanted}")
+    if like is not None and tensor.device != like.device:
+        raise InputError(f"{name} is on {tensor.device}, the other tensors on {like.device}")
+
+
+def check_offsets(offsets: Tensor, total: int, max_length: int) -> None:
+    """Offsets [sequences + 1] start at 0, ascend by at most max_length and end at `total`; waits for a GPU."""
+    values = offsets.tolist()
+    if not values or values[0] != 0:
+        raise InputError(f"offsets start with {values[:1]}, expected 0")
+    for place, (before, after) in enumerate(zip(values, values[1:], strict=False)):
+        if after < before:
+            raise InputError(f"offsets do not ascend: {before} at place {place} is followed by {after}")
+        if after - before > max_length:
+            raise InputError(f"sequence {place} has {after - before} events, max_length is {max_length}")
+    if values[-1] != total:
+        raise InputError(f"offsets end at {values[-1]}, the packed tensors have {total} rows")

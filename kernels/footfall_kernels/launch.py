@@ -1,0 +1,37 @@
+"""Launch: what every Triton kernel here needs to know of where it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1 before triton is imported)."""
+    return bool(triton.knobs.runtime.interpret)
+
+
+def upcast(dtype: torch.dtype) -> bool:
+    """Whether operands of a dot go to fp32 first: the interpreter's bf16 dot is garbage (triton#11584)."""
+    return interpreted() and dtype == torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One shipped compilation of a kernel, as its launcher would ask for it; compiled ahead of time by `facts`.
+
+    signature: Triton type of every runtime argument; constants: value of every constexpr; aligned: arguments that are
+    multiples of 16. scores: attention scores (or logits) that one program computes in one turn of its inner loop.
+    """
+
+    name: str
+    kernel: Any
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    aligned: tuple[str, ...]
+    num_warps: int
+    num_stages: int
+    scores: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
