@@ -110,6 +110,7 @@ def attention_forward(  # type: ignore[no-untyped-def]
         value = load_rows(Value, start + first_key, head * value_head, value_row, total_rows, KEYS, D, TMA)
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
+        product = tl.dot(query, key.T, input_precision=PRECISION)
         bias = tl.zeros([QUERIES, KEYS], tl.float32)
         if NUM_POSITION > 0:
             bucket = distance_bucket(place[:, None], key_place[None, :], history, NUM_POSITION)
@@ -118,7 +119,6 @@ def attention_forward(  # type: ignore[no-untyped-def]
             key_time = tl.load(Time + start + key_place)
             bucket = bucket_of(query_time[:, None] - key_time[None, :], NUM_TIME)
             bias += look_up(time_table, bucket, QUERIES, KEYS)
-        product = tl.dot(query, key.T, input_precision=PRECISION)
         accumulator, highest, total = _accumulate(
             accumulator, highest, total, product, bias, value, True, scale, KIND, MIXED, FAST, PRECISION
         )
@@ -132,6 +132,7 @@ def attention_forward(  # type: ignore[no-untyped-def]
         value = tl.where((key_place < length)[:, None], value, 0.0).to(value.dtype)
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
+        product = tl.dot(query, key.T, input_precision=PRECISION)
         bias = tl.zeros([QUERIES, KEYS], tl.float32)
         if NUM_POSITION > 0:
             bucket = distance_bucket(place[:, None], key_place[None, :], history, NUM_POSITION)
@@ -141,7 +142,6 @@ def attention_forward(  # type: ignore[no-untyped-def]
             bucket = bucket_of(query_time[:, None] - key_time[None, :], NUM_TIME)
             bias += look_up(time_table, bucket, QUERIES, KEYS)
         visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
-        product = tl.dot(query, key.T, input_precision=PRECISION)
         accumulator, highest, total = _accumulate(
             accumulator, highest, total, product, bias, value, visible, scale, KIND, MASKED, FAST, PRECISION
         )
