@@ -1,5 +1,9 @@
 """Fixtures every test file may use: a small shop, a checkpoint and a repository made of it, a running server."""
 
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton; `make test-gpu` sets 0
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +27,13 @@ from footfall_training.train import fill_priors
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LENGTH = 20
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where kernels run: in the interpreter on the CPU, or compiled on a GPU."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")

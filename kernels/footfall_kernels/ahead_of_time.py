@@ -39,7 +39,7 @@ NO_LOOP = (0, 0)
 
 @dataclass(frozen=True)
 class Facts:
-    """What was compiled, and the result. A count is of the whole kernel, `loop_*` of its cheapest tensor-core loop."""
+    """What was compiled, and the result. Counts are of the whole kernel, `*_per_score` of its interior loop."""
 
     name: str
     arch: int
@@ -125,7 +125,9 @@ def _loop_cost(sass: str) -> tuple[int, int]:
     for start, end in _loops(operations):
         inside = [name for at, name, _ in operations if start <= at <= end]
         products = sum(bool(TENSOR_CORE.match(name)) for name in inside)
-        encloses = any(start <= low and high <= end and (low, high) != (start, end) for low, high in _loops(operations))
+        encloses = any(
+            start <= low and high <= end and (low, high) != (start, end) for low, high in _loops(operations)
+        )
         if products and not encloses:
             costs.append((len(inside), Counter(name.split(".")[0] for name in inside)["MUFU"], products))
     if not costs:
@@ -153,7 +155,9 @@ def markdown(rows: list[Facts]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--arch", type=int, action="append", choices=ARCHITECTURES, help="default: all")
     parser.add_argument("--only", default="", help="ops whose name starts so")
     parser.add_argument("--markdown", action="store_true", help="end with a table instead")

@@ -40,7 +40,9 @@ def _gradients(  # type: ignore[no-untyped-def]
         else:
             gate = sigmoid(2.0 * half, FAST)
             weight = 2.0 * half * gate
-        gradient = output_product * (gate * (1.0 - weight) + weight)  # silu' = gate + score * gate * (1 - gate)
+        gradient = output_product * (
+            gate * (1.0 - weight) + weight
+        )  # silu' = gate + score * gate * (1 - gate)
     else:
         weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
         gradient = weight * (output_product - delta)
@@ -58,7 +60,9 @@ def _bias_of(  # type: ignore[no-untyped-def]
     """Bias of every pair of broadcast places and times."""
     bias = tl.zeros([ROWS, COLUMNS], tl.float32)
     if NUM_POSITION > 0:
-        bias += look_up(position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS)
+        bias += look_up(
+            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
+        )
     if NUM_TIME > 0:
         bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
     return bias
@@ -139,7 +143,9 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
         first_query = tile_number(entry) * QUERIES
         place = first_query + tl.arange(0, QUERIES)
-        query = load_rows(Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+        query = load_rows(
+            Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA
+        )
         output = load_rows(
             OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
         )
@@ -148,7 +154,9 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
             log_sum, delta = tl.load(LogSum + place)[None, :], tl.load(Delta + place)[None, :]
-        product = tl.dot(key, query.T, input_precision=PRECISION)  # [KEYS, QUERIES], as everything of a tile here
+        product = tl.dot(
+            key, query.T, input_precision=PRECISION
+        )  # [KEYS, QUERIES], as everything of a tile here
         output_product = tl.dot(value, output.T, input_precision=PRECISION)
         weight, gradient = _gradients(
             product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
@@ -173,7 +181,9 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         first_query = tile_number(tl.load(Tiles + at)) * QUERIES
         place = first_query + tl.arange(0, QUERIES)
         real = place < length
-        query = load_rows(Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+        query = load_rows(
+            Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA
+        )
         output = load_rows(
             OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
         )
@@ -206,7 +216,9 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             position = tl.minimum(place, history)
             distance = position[None, :] - key_place[:, None]
             shortest, longest = tl.min(position, 0) - first - KEYS + 1, tl.max(position, 0) - first
-            position_sums = _add_by_bucket(position_sums, gradient, distance, shortest, longest, NUM_POSITION, TABLE)
+            position_sums = _add_by_bucket(
+                position_sums, gradient, distance, shortest, longest, NUM_POSITION, TABLE
+            )
         if NUM_TIME > 0:
             distance = query_time[None, :] - key_time[:, None]
             shortest = tl.min(query_time, 0) - tl.max(key_time, 0)
@@ -258,7 +270,9 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
     real = place < length
     at_row = head.to(tl.int64) * total_rows + start + place
     query = load_rows(Query, start + first, head * query_head, query_row, total_rows, QUERIES, D, TMA)
-    output = load_rows(OutputGradient, start + first, head * output_head, output_row, total_rows, QUERIES, D, TMA)
+    output = load_rows(
+        OutputGradient, start + first, head * output_head, output_row, total_rows, QUERIES, D, TMA
+    )
     if UPCAST:
         query, output = query.to(tl.float32), output.to(tl.float32)
     log_sum, delta = 0.0, 0.0
@@ -285,7 +299,9 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
             key, value = key.to(tl.float32), value.to(tl.float32)
         product = tl.dot(query, key.T, input_precision=PRECISION)
         output_product = tl.dot(output, value.T, input_precision=PRECISION)
-        _, gradient = _gradients(product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST)
+        _, gradient = _gradients(
+            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
+        )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
     for at in tl.range(num_uniform, num_tiles):
@@ -308,7 +324,9 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         visible = visible & real_key[None, :]
         product = tl.dot(query, key.T, input_precision=PRECISION)
         output_product = tl.dot(output, value.T, input_precision=PRECISION)
-        _, gradient = _gradients(product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST)
+        _, gradient = _gradients(
+            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
+        )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
     slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]

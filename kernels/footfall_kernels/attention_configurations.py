@@ -53,4 +53,6 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Conf
         return Configuration(16, 32, 1, 1, True)
     if dtype == torch.float32:
         return Configuration(32, 32, 4, 1, arch >= FIRST_TMA_ARCH)
-    return Configuration(32 if head_dim == 128 else 64, 128, 8, 1 if head_dim == 128 else 2, arch >= FIRST_TMA_ARCH)
+    return Configuration(
+        32 if head_dim == 128 else 64, 128, 8, 1 if head_dim == 128 else 2, arch >= FIRST_TMA_ARCH
+    )

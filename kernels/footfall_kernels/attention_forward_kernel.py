@@ -64,7 +64,7 @@ def attention_forward(  # type: ignore[no-untyped-def]
     QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
     TMA: tl.constexpr,
 ):  # fmt: skip
-    """Query, Key, Value: packed rows of stride *_row (or descriptors of them); a head begins at *_head * its number."""
+    """Query, Key, Value: packed rows of stride *_row, or descriptors of them; heads lie *_head elements apart."""
     block, head = tl.program_id(0), tl.program_id(1)
     length = tl.load(Blocks + 4 * block + 1)
     if length == 0:
@@ -154,4 +154,3 @@ def attention_forward(  # type: ignore[no-untyped-def]
         accumulator = accumulator * inverse_normaliser
     at_output = (start + place).to(tl.int64)[:, None] * output_row + head * D + tl.arange(0, D)[None, :]
     tl.store(Output + at_output, accumulator.to(Output.dtype.element_ty), mask=real[:, None])
-

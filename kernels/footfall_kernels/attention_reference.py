@@ -40,8 +40,12 @@ def attention_reference(
     """Packed [total, heads, head_dim] each, offsets int [sequences + 1] -> [total, heads, head_dim]."""
     output = torch.zeros_like(query, memory_format=torch.contiguous_format)
     for members, slot, length in _groups(offsets):
-        padded = [_pad(tensor, slot, len(members), length) for tensor in (query, key, value)]
-        mixed = _attend(*padded, _Group(members, slot, length, offsets), rules, extras)
+        padded_query, padded_key, padded_value = (
+            _pad(tensor, slot, len(members), length) for tensor in (query, key, value)
+        )
+        mixed = _attend(
+            padded_query, padded_key, padded_value, _Group(members, slot, length, offsets), rules, extras
+        )
         rows = mixed.transpose(1, 2).flatten(0, 1)  # [group * length, heads, head_dim]
         real = slot < len(query)
         output = output.index_copy(0, slot[real], rows[real])
@@ -103,7 +107,13 @@ def _attend(
 
 
 def _attend_rows(
-    query: Tensor, key: Tensor, value: Tensor, start: int, group: _Group, rules: AttentionRules, extras: Extras
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    start: int,
+    group: _Group,
+    rules: AttentionRules,
+    extras: Extras,
 ) -> Tensor:
     row = torch.arange(start, start + query.shape[2], device=query.device)
     history = group.lengths
@@ -134,4 +144,3 @@ def _bias(row: Tensor, distance: Tensor, group: _Group, extras: Extras) -> Tenso
         bucket = bucket_of_reference(time[:, row, None] - time[:, None, :], extras.time_bias.shape[1])
         bias = bias + extras.time_bias[:, bucket].transpose(0, 1)
     return bias
-

@@ -36,6 +36,10 @@ class AttentionRules:
             if not (value > 0 and math.isfinite(value)):
                 raise InputError(f"{name} is {value}, it must be a finite number above 0")
         if self.kind == "softmax" and self.normaliser != 1.0:
-            raise InputError(f"normaliser is {self.normaliser}, but softmax normalises its rows itself: leave it 1")
+            raise InputError(
+                f"normaliser is {self.normaliser}, but softmax normalises its rows itself: leave it 1"
+            )
         if self.window < 1 or self.prefix < 0:
-            raise InputError(f"window is {self.window} and prefix {self.prefix}, they must be at least 1 and 0")
+            raise InputError(
+                f"window is {self.window} and prefix {self.prefix}, they must be at least 1 and 0"
+            )

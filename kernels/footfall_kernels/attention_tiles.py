@@ -14,10 +14,9 @@ def load_rows(Packed, row, column, row_stride, total, ROWS: tl.constexpr, D: tl.
     """[ROWS, D] of one head: by TMA where Packed is a descriptor, else by pointers; zeros past the last row."""
     if TMA:
         return Packed.load([row, column])
-    else:
-        place = row + tl.arange(0, ROWS)
-        at = place.to(tl.int64)[:, None] * row_stride + column + tl.arange(0, D)[None, :]
-        return tl.load(Packed + at, mask=(place < total)[:, None], other=0.0)
+    place = row + tl.arange(0, ROWS)
+    at = place.to(tl.int64)[:, None] * row_stride + column + tl.arange(0, D)[None, :]
+    return tl.load(Packed + at, mask=(place < total)[:, None], other=0.0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -25,21 +24,20 @@ def silu_of_double(half, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """silu(2 * half): the halving folds into the scale and the bias, which saves one instruction a score."""
     if FAST:
         return half * tanh(half) + half
-    else:
-        return 2.0 * half * sigmoid(2.0 * half, FAST)
+    return 2.0 * half * sigmoid(2.0 * half, FAST)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def tile_number(entry):  # type: ignore[no-untyped-def]
     return entry & 0xFFF
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def position_bucket(entry):  # type: ignore[no-untyped-def]
     return (entry >> 12) & 0x3F
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def time_bucket(entry):  # type: ignore[no-untyped-def]
     return (entry >> 18) & 0x3F
 
@@ -73,7 +71,7 @@ def distance_bucket(query, key, history, NUM: tl.constexpr):  # type: ignore[no-
     return bucket_of(tl.minimum(query, history) - key, NUM)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def visible_pairs(query, key, history, window, prefix):  # type: ignore[no-untyped-def]
     """AttentionRules for broadcast places `query` and `key`; an event past the end sees at least itself."""
     position = tl.minimum(query, history)

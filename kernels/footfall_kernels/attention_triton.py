@@ -59,7 +59,9 @@ def backward(
     saved: query, key, value, output, log_sum as `forward` took and gave them.
     """
     query, key, value, output, log_sum = saved
-    key_gradient, value_gradient = (torch.empty(query.shape, dtype=key.dtype, device=key.device) for _ in "kv")
+    key_gradient, value_gradient = (
+        torch.empty(query.shape, dtype=key.dtype, device=key.device) for _ in "kv"
+    )
     query_gradient = torch.zeros(query.shape, dtype=torch.float32, device=query.device)
     sums = _table_sums(query, plan.by_key, extras)
     if len(query):
@@ -68,7 +70,12 @@ def backward(
             delta = (output_gradient.float() * output.float()).sum(-1).T.contiguous()
         read = (query, key, value, output_gradient.contiguous(), log_sum, delta)
         _by_key(
-            read, (query_gradient, key_gradient, value_gradient, sums), plan.by_key, rules, extras, not deterministic
+            read,
+            (query_gradient, key_gradient, value_gradient, sums),
+            plan.by_key,
+            rules,
+            extras,
+            not deterministic,
         )
         if deterministic:
             _by_query(read, query_gradient, plan.by_query, rules, extras)
@@ -129,7 +136,9 @@ def _strides(*packed: Tensor) -> list[int]:
     return [tensor.stride(dim) for dim in (0, 1) for tensor in packed]
 
 
-def _describe_all(query: Tensor, key: Tensor, value: Tensor, configuration: Configuration) -> tuple[object, ...]:
+def _describe_all(
+    query: Tensor, key: Tensor, value: Tensor, configuration: Configuration
+) -> tuple[object, ...]:
     return (
         _describe(query, configuration.queries, configuration),
         _describe(key, configuration.keys, configuration),

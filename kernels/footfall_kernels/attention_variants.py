@@ -16,7 +16,16 @@ from footfall_kernels.attention_tiles import SILU, SOFTMAX
 from footfall_kernels.launch import Variant, interpreted, upcast
 
 POINTERS = ("Blocks", "Counts", "Tiles", "Time", "PositionBias", "TimeBias")
-STRIDES = ("query_row", "key_row", "value_row", "output_row", "query_head", "key_head", "value_head", "output_head")
+STRIDES = (
+    "query_row",
+    "key_row",
+    "value_row",
+    "output_row",
+    "query_head",
+    "key_head",
+    "value_head",
+    "output_head",
+)
 FORWARD_STRIDES = tuple(name for name in STRIDES if name != "output_head")
 INTEGERS = (*STRIDES, "total_rows", "most_tiles", "window", "prefix")
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,7 +33,12 @@ BIASES = {"": (0, 0), " + position and time bias": (32, 40)}
 
 
 def kernel_constants(
-    kind: str, num_position: int, num_time: int, head_dim: int, dtype: torch.dtype, configuration: Configuration
+    kind: str,
+    num_position: int,
+    num_time: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    configuration: Configuration,
 ) -> dict[str, int | bool | str]:
     """The constexprs that all three kernels share."""
     return {

@@ -1,6 +1,7 @@
 """Checks of what callers pass, before any launch: one sentence each, with the offending value."""
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def check_offsets(offsets: Tensor, total: int, max_length: int) -> None:
     values = offsets.tolist()
     if not values or values[0] != 0:
         raise InputError(f"offsets start with {values[:1]}, expected 0")
-    for place, (before, after) in enumerate(zip(values, values[1:], strict=False)):
+    for place, (before, after) in enumerate(pairwise(values)):
         if after < before:
             raise InputError(f"offsets do not ascend: {before} at place {place} is followed by {after}")
         if after - before > max_length:

@@ -8,6 +8,7 @@ import torch
 import triton
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def interpreted() -> bool:
     """Whether kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1 before triton is imported)."""
     return bool(triton.knobs.runtime.interpret)

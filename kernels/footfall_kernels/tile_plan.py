@@ -1,8 +1,8 @@
-"""TilePlan: which tiles of the score matrix a batch's kernels visit, decided once and shared by layers, heads and passes.
+"""TilePlan: which tiles of the score matrix a batch's kernels visit; decided once, for all layers, heads and passes.
 
-A tile is a block of queries by a block of keys. Three classes, so that masks and bucket look-ups leave the inner loop:
-uniform (every pair visible, one position bucket, one time bucket: the bias is one number), mixed (every pair visible,
-several buckets) and masked (the diagonal, a window's edge, a sequence's end). It is what BlockMask is to
+A tile is a block of queries by a block of keys, of one of three classes, so that masks and bucket look-ups leave the
+inner loop: uniform (every pair visible, one position bucket, one time bucket: the bias is one number), mixed (every
+pair visible, several buckets) and masked (the diagonal, a window's edge, a sequence's end). It is what BlockMask is to
 FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
 """
 
@@ -77,7 +77,9 @@ def list_tiles(
     sequence = torch.searchsorted(block_end, number, right=True).clamp_max(len(lengths) - 1)
     first_row = (number - (block_end - row_blocks)[sequence]) * rows
     length = torch.where(number < block_end[-1], lengths[sequence], 0)
-    blocks = torch.stack([offsets[:-1][sequence].to(torch.int32), length, history[sequence], first_row], dim=1)
+    blocks = torch.stack(
+        [offsets[:-1][sequence].to(torch.int32), length, history[sequence], first_row], dim=1
+    )
 
     tile_blocks = -(-lengths // columns)
     first_tile = tile_blocks.cumsum(0, dtype=torch.int32) - tile_blocks

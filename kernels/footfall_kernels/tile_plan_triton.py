@@ -110,7 +110,11 @@ def _classify(  # type: ignore[no-untyped-def]
             first_tile, window, prefix, COLUMNS, BY_KEY, NUM_POSITION, NUM_TIME, ROWS,
         )  # fmt: skip
         entry = tile | (position << 12) | (time << 18)
-        is_uniform, is_mixed, is_masked = (kind == UNIFORM).to(tl.int32), (kind == MIXED).to(tl.int32), (kind == MASKED).to(tl.int32)
+        is_uniform, is_mixed, is_masked = (
+            (kind == UNIFORM).to(tl.int32),
+            (kind == MIXED).to(tl.int32),
+            (kind == MASKED).to(tl.int32),
+        )
         slot = tl.where(
             kind == UNIFORM,
             at_uniform + tl.cumsum(is_uniform, 0),
