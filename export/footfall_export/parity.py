@@ -34,11 +34,12 @@ class Threshold:
 #   fp16 onnxruntime  7.5e-3  1.3e-2  99.97%
 #   fp16 torch        1.2e-2  1.9e-2  99.94%
 #   bf16 torch        6.4e-2  1.3e-1  99.64%
-# fp32 has room for other orders of summation; half precision has little, a vector's entry of fp16 torch 3%.
+# States have length 20, so one rounding of fp16 (2^-11) or bf16 (2^-8) is up to 1e-2 or 8e-2 of it: room for five.
+# The share of the top 20 guards what users see. fp32 has room for other orders of summation.
 THRESHOLDS = {
     "fp32": Threshold(1e-3, 0.99),
-    "fp16": Threshold(2e-2, 0.98),
-    "bf16": Threshold(2e-1, 0.9),
+    "fp16": Threshold(5e-2, 0.98),
+    "bf16": Threshold(4e-1, 0.9),
 }
 
 
