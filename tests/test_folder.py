@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_a_full_disk_is_told_in_words_whoever_writes(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "data").write_bytes(bytes(9_000))
-    writers = {
+    writers: dict[str, Callable[[Path], object]] = {
         "File too large$": lambda folder: shutil.copytree(source, folder / "copy"),
         "the disk is full or a limit on file sizes is reached": lambda folder: np.save(
             folder / "data.npy", np.zeros(9_000)
