@@ -119,9 +119,9 @@ def test_what_an_older_process_of_the_same_number_left_is_in_nobodys_way(tmp_pat
 def test_a_file_is_not_taken_for_a_folder(overwrite: bool, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("log")
-    with pytest.raises(InputError, match="file is a file; name a folder"):
+    with pytest.raises(InputError, match="file is a file where a folder is needed"):
         write(file, "abc", overwrite=overwrite)
-    with pytest.raises(InputError, match=r"file/a cannot be made: .*file is a file"):
+    with pytest.raises(InputError, match="file is a file where a folder is needed"):
         write(file / "a" / "out", "abc")
     assert file.read_text() == "log"
     assert list(tmp_path.iterdir()) == [file]

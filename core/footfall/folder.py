@@ -49,18 +49,21 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file; name a folder")
+    _refuse_file(target)
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already; name another folder or pass --overwrite")
+
+
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file where a folder is needed")
 
 
 def make_folder(folder: Path) -> None:
     """Make `folder` and its parents where they are not there. Raises InputError where that cannot be."""
     with writing(folder):
         for above in (folder, *folder.parents):
-            if above.exists() and not above.is_dir():
-                raise InputError(f"{folder} cannot be made: {above} is a file")
+            _refuse_file(above)
         folder.mkdir(parents=True, exist_ok=True)
 
 
