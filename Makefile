@@ -19,7 +19,7 @@ demo: $(VENV)/.ready  ## From a log to served recommendations; LOG=file uses you
 test: $(VENV)/.ready-dev lint typecheck  ## Everything that runs without a GPU, in minutes
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.ready-dev  ## The tests that take over a minute each
+test-slow: $(VENV)/.ready-dev  ## The tests that take minutes each: the quality mark of docs/quality.md
 	$(BIN)/pytest -m "slow and not gpu"
 
 test-gpu: $(VENV)/.ready-dev  ## The tests that need an NVIDIA GPU

@@ -22,7 +22,8 @@ from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets
 from footfall_training.simulate import SimulateOptions, simulate
