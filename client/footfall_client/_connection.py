@@ -30,8 +30,8 @@ class Connection:
         self._gevent = None if self._grpc or asynchronous else importlib.import_module("gevent")
         self._input = module.InferInput
         self._headers = settings.all_headers()
-        options = {"root_certificates": settings.root_certificates} if self._grpc else {}
-        self.client = module.InferenceServerClient(settings.url, ssl=bool(settings.tls), **options)
+        options = _tls_options(settings, asynchronous) if settings.tls else {}
+        self.client = module.InferenceServerClient(settings.url, **options)
 
     def invoke(self, call: Call, timeout: float) -> Any:
         """The answer, of an asyncio client an awaitable of it. Raises what tritonclient raises."""
@@ -67,3 +67,15 @@ class Connection:
             sent.set_data_from_numpy(np.ascontiguousarray(values))
             inputs.append(sent)
         return inputs
+
+
+def _tls_options(settings: Settings, asynchronous: bool) -> dict[str, Any]:
+    """Each of tritonclient's clients is told of the root in another way."""
+    options: dict[str, Any] = {"ssl": True}
+    if settings.protocol == "grpc":
+        options["root_certificates"] = settings.root_certificates
+    elif asynchronous:
+        options["ssl_context"] = settings.tls_context()
+    elif settings.root_certificates:
+        options["ssl_options"] = {"ca_certs": settings.root_certificates}
+    return options

@@ -1,5 +1,6 @@
 """Settings: how a client reaches the server, shared by both clients."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class Settings:
             raise InvalidRequest(
                 f"timeout {self.timeout} must be above 0 and retries {self.retries} at least 0"
             )
+        if self.tls:
+            self.tls_context()
 
     def all_headers(self) -> dict[str, str]:
         name = GRPC_KEY_HEADER if self.protocol == "grpc" else KEY_HEADER
@@ -42,3 +45,12 @@ class Settings:
     @property
     def root_certificates(self) -> str | None:
         return None if isinstance(self.tls, bool) else str(self.tls)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Trusts the root, or without one what the machine trusts. Raises InvalidRequest."""
+        try:
+            return ssl.create_default_context(cafile=self.root_certificates)
+        except ssl.SSLError as error:
+            raise InvalidRequest(f"the TLS root {self.tls} holds no PEM certificate") from error
+        except OSError as error:
+            raise InvalidRequest(f"the TLS root {self.tls} cannot be read: {error.strerror}") from error
