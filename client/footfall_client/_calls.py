@@ -84,7 +84,7 @@ def _parts(candidates: list[str], size: int) -> list[list[str]]:
 
 @dataclass
 class Attempts:
-    """When to try a call again: only where nobody was there to take it, and only within the deadline."""
+    """When to try a call again: only where an error is transient, and only within the deadline."""
 
     timeout: float
     retries: int
@@ -103,6 +103,6 @@ class Attempts:
         delay: float = min(FIRST_DELAY_S * 2**self._tried, LARGEST_DELAY_S) * uniform(0.5, 1.0)
         self._tried += 1
         in_time = delay < self.timeout - (time.monotonic() - self._began)
-        if not isinstance(error, Unavailable) or self._tried > self.retries or not in_time:
+        if not error.transient or self._tried > self.retries or not in_time:
             raise error
         return delay
