@@ -91,6 +91,7 @@ def test_every_candidate_is_scored_however_many_and_unknown_ones_are_none(
     assert list(scores) == asked
     assert scores["nobody knows"] is None
     assert all(isinstance(scores[id_], float) for id_ in ids)
+    assert client.score(iter(ids[:3]), asked) == pytest.approx(scores, nan_ok=True)  # type: ignore[arg-type]
     for item in client.recommend(ids[:3], k=10).items:
         assert scores[item.id] == pytest.approx(item.score, abs=1e-5)
 

@@ -42,12 +42,15 @@ def test_the_root_opens_a_self_signed_https_server_for_both_clients(
 
 
 def test_without_its_root_a_self_signed_https_server_is_not_trusted(https: str) -> None:
-    with Client(https, "http", tls=True, retries=0) as client, pytest.raises(Unavailable, match="(?i)certif"):
+    with (
+        Client(https, "http", tls=True, retries=0) as client,
+        pytest.raises(Unavailable, match=r"(?i)certif"),
+    ):
         client.recommend(["a"])
 
     async def ask() -> None:
         async with AsyncClient(https, "http", tls=True, retries=0) as client:
-            with pytest.raises(Unavailable, match="(?i)certif"):
+            with pytest.raises(Unavailable, match=r"(?i)certif"):
                 await client.recommend(["a"])
 
     asyncio.run(ask())

@@ -1,5 +1,6 @@
 """Settings: how a client reaches the server, shared by both clients."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,9 +30,12 @@ class Settings:
     def __post_init__(self) -> None:
         if "://" in self.url:
             raise InvalidRequest(f"the url {self.url} must be host:port, without a scheme")
+        address = re.fullmatch(r"[!-~]+:([0-9]{1,5})(/[!-~]*)?", self.url)
+        if address is None or int(address[1]) > 65535:
+            raise InvalidRequest(f"the url {self.url!r} must be host:port")
         if self.protocol not in ("grpc", "http"):
             raise InvalidRequest(f"unknown protocol {self.protocol!r}; there are grpc and http")
-        if self.timeout <= 0 or self.retries < 0:
+        if not self.timeout > 0 or self.retries < 0:  # so a NaN is refused too
             raise InvalidRequest(
                 f"timeout {self.timeout} must be above 0 and retries {self.retries} at least 0"
             )
