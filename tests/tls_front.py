@@ -34,6 +34,7 @@ def tls_front(plain_port: int, certificate: Path, key: Path) -> Iterator[int]:
     """The front's port, open while the block runs."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2", "http/1.1"])  # gRPC insists on it
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", plain_port)
