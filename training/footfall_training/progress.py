@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from footfall.quiet import is_quiet
+
 SCALARS_EVERY = 20
 
 
@@ -69,6 +71,8 @@ class TrainingProgress:
     def validation(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(f"validation/{name.replace('@', '_at_')}", value, step)
+        if is_quiet():
+            return
         self._bar.console.print(f"epoch {epoch + 1}: validation NDCG@10 {metrics['ndcg@10']:.4f}")
 
 
