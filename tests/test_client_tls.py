@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tls_front import self_signed, tls_front
+from certificates import issued, written
+from tls_front import tls_front
 
 from footfall_client import AsyncClient, Client, InvalidRequest, Unavailable
 from footfall_client._settings import Protocol
@@ -18,7 +19,7 @@ FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return self_signed(tmp_path_factory.mktemp("pem"))
+    return written(tmp_path_factory.mktemp("pem"), issued("localhost"))
 
 
 @pytest.fixture

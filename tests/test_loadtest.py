@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from tls_front import self_signed, tls_front
+from certificates import issued, written
+from tls_front import tls_front
 
 from footfall.errors import InputError
 from footfall_loadtest.gate import Gate, Measured
@@ -62,7 +63,7 @@ def test_percentiles_are_those_of_every_request_unrounded() -> None:
 def test_a_server_with_tls_is_loaded_through_its_root(
     server: ServerState, dataset: Dataset, tmp_path: Path
 ) -> None:
-    certificate, key = self_signed(tmp_path)
+    certificate, key = written(tmp_path, issued("localhost"))
     with (
         tls_front(server.http_port, certificate, key) as http_port,
         tls_front(server.grpc_port, certificate, key) as grpc_port,
@@ -70,8 +71,8 @@ def test_a_server_with_tls_is_loaded_through_its_root(
         secured = replace(server, bind="localhost", http_port=http_port, grpc_port=grpc_port)
         done = run(secured, dataset, tmp_path / "out", "--users", "2", "--tls-root", str(certificate))
     assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert all(Measured(**written[protocol]).requests > 20 for protocol in ("grpc", "http"))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert all(Measured(**report[protocol]).requests > 20 for protocol in ("grpc", "http"))
 
 
 def test_too_slow_is_an_error(server: ServerState, dataset: Dataset, tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 import os
 import signal
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpcclient
+from certificates import issued, pem, written
 from conftest import copied, eventually, post
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from tritonclient.utils import InferenceServerException
 
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
@@ -24,8 +21,6 @@ from footfall_serving.state import STATE_FILE, ServerState
 from footfall_serving.stubs import live_stubs
 from footfall_serving.tls import certificate_name
 from footfall_serving.versions import list_versions
-
-Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
 def test_the_repository_api_needs_the_key_on_both_protocols(server: ServerState) -> None:
@@ -71,42 +66,6 @@ def test_a_key_from_a_file_is_the_one_that_opens(tiny_repository: Path, tmp_path
                 "ranker",
             }
     assert ANY_PORTS.repository_key is None
-
-
-def issued(*names: str, by: Pair | None = None, days: int = 1) -> Pair:
-    """A certificate for `names` and its key; its own root, or signed by another."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    common_name = "Footfall's test" if by else "Footfall's root"
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    alternatives = [
-        x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name) for name in names
-    ]
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(by[0].subject if by else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=9))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-    )
-    if alternatives:
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    return builder.sign(by[1] if by else key, hashes.SHA256()), key
-
-
-def written(folder: Path, pair: Pair) -> tuple[Path, Path]:
-    folder.mkdir(exist_ok=True)
-    certificate, key = pair
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(pem(key, serialization.NoEncryption()))
-    return folder / "cert.pem", folder / "key.pem"
-
-
-def pem(key: ec.EllipticCurvePrivateKey, encryption: serialization.KeySerializationEncryption) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_address(
