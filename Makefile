@@ -19,11 +19,11 @@ demo: $(VENV)/.ready  ## From a log to served recommendations; LOG=file uses you
 test: $(VENV)/.ready-dev lint typecheck  ## Everything that runs without a GPU, in minutes
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.ready-dev  ## The tests that take over a minute each
+test-slow: $(VENV)/.ready-dev  ## The tests that take minutes each: the quality mark of docs/quality.md
 	$(BIN)/pytest -m "slow and not gpu"
 
 test-gpu: $(VENV)/.ready-dev  ## The tests that need an NVIDIA GPU
-	$(BIN)/pytest -m gpu
+	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -49,8 +49,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@echo "setup: test tools and TensorRT"
+	@echo "setup: test tools, TensorRT and the Triton language"
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --constraint constraints.txt --no-deps triton
 	@touch $@
 
 clean:  ## Remove the environment and the demo's files

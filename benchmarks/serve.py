@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpcclient
 from _facts import busy_cores, commit, machine, summary
+from numpy.typing import NDArray
 
 from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, slices
@@ -83,7 +84,8 @@ def make_repository(scratch: Path) -> tuple[Dataset, Path]:
     shop, data, checkpoint = scratch / "shop", scratch / "dataset", scratch / "checkpoint"
     repository = scratch / "model_repository"
     for arguments in (
-        ("simulate", shop, "--events", "500000", "--items", "12000"),
+        # So few users that hundreds of them have the longest history asked for.
+        ("simulate", shop, "--events", "500000", "--items", "12000", "--users", "2500"),
         ("prepare", shop / "events", "--out", data),
         ("train", data, "--out", checkpoint, "--epochs", "1", "--max-length", "200"),
         ("export", checkpoint, "--repository", repository),
@@ -104,7 +106,8 @@ def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, A
     """Milliseconds of one engine call for one user, in this process."""
     version = Version.open(version_folder(repository, 1))
     engine = load_engine(version)
-    history = slices(dataset.histories, np.array([1000]), np.array([1000 + length]))
+    start = stretches(dataset, length, 1)
+    history = slices(dataset.histories, start, start + length)
     inputs = model_input(history, version.max_length)
     batch = Batch(inputs, IndexLists.of([np.unique(history.item)]), IndexLists.of([history.item[:0]]))
     times = []
@@ -187,17 +190,28 @@ async def floor_ms(client: AsyncClient) -> float:
     return float(np.median(times))
 
 
+def stretches(dataset: Dataset, length: int, count: int) -> NDArray[np.int64]:
+    """Where `count` stretches of `length` events begin, each within one user's history."""
+    offsets, random = dataset.histories.offsets, np.random.default_rng(0)
+    users = random.choice(np.flatnonzero(dataset.histories.lengths >= length), count)
+    starts: NDArray[np.int64] = random.integers(offsets[users], offsets[users + 1] - length + 1)
+    return starts
+
+
 def make_histories(dataset: Dataset, length: int) -> list[list[Event]]:
-    """Stretches of `length` real events; a stretch may join users, which changes no work."""
+    """`length` real events each, with their times: sorting, repeats and gaps are the work they really are."""
     histories, ids = dataset.histories, [id_.decode() for id_ in dataset.items]
     names = [name.decode() for name in dataset.actions]
-    starts = np.random.default_rng(0).integers(histories.num_events - length, size=256)
     return [
         [
-            Event(ids[histories.item[place] - 1], names[histories.action[place] - 1], 0)
+            Event(
+                ids[histories.item[place] - 1],
+                names[histories.action[place] - 1],
+                int(histories.time[place]),
+            )
             for place in range(start, start + length)
         ]
-        for start in starts
+        for start in stretches(dataset, length, 256)
     ]
 
 

@@ -23,8 +23,7 @@ from _facts import ROOT, busy_cores, commit, machine, summary
 
 from footfall_training.baselines import training_histories
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig
-from footfall_training.options import TrainOptions
+from footfall_training.options import ModelConfig, TrainOptions
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.train import Trainer
 

@@ -2,24 +2,33 @@
 
 import os
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton; `make test-gpu` sets 0
+# Read when triton is imported: kernels run in its interpreter, on CPU tensors; `make test-gpu` sets 0.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from collections.abc import Iterator
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from footfall.folder import write_manifest
 from footfall.history import newest
 from footfall_export.export import ExportOptions, export
 from footfall_export.repository import write_configs
 from footfall_export.version import Version, version_folder
 from footfall_serving.install import install
 from footfall_serving.server import running_server
-from footfall_serving.state import ServerState
+from footfall_serving.state import STATE_FILE, ServerState
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets
 from footfall_training.simulate import SimulateOptions, simulate
@@ -27,13 +36,16 @@ from footfall_training.train import fill_priors
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LENGTH = 20
+DEVICE = "cuda" if os.environ["TRITON_INTERPRET"] == "0" else "cpu"
+"""Where the tests of the kernels run."""
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> str:
-    """Where kernels run: in the interpreter on the CPU, or compiled on a GPU."""
-    name: str = request.param
-    return name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without the interpreter, the tests of the kernels are tests of the GPU."""
+    if os.environ["TRITON_INTERPRET"] == "0":
+        for item in items:
+            if item.get_closest_marker("kernels"):
+                item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +109,61 @@ def three_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder / "repository"
 
 
+def reseal(folder: Path, **changes: str) -> None:
+    """Make a version whole again whose files or manifest fields were changed."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kept = {name: value for name, value in manifest.items() if name not in ("kind", "format", "files")}
+    write_manifest(folder, "version", kept | changes)
+
+
+def make_unloadable(folder: Path) -> None:
+    """A whole version, as far as its manifest tells, whose engine does not load."""
+    (folder / "model.onnx").write_bytes(b"nonsense")
+    reseal(folder)
+
+
+def copied(repository: Path, to: Path) -> Path:
+    """A copy to change, without the state of a server that runs on the original."""
+    return Path(shutil.copytree(repository, to, ignore=shutil.ignore_patterns(STATE_FILE)))
+
+
 @pytest.fixture(scope="session")
 def server(tiny_repository: Path) -> Iterator[ServerState]:
     """The real server on `tiny_repository`."""
     install()
     with running_server(tiny_repository) as state:
         yield state
+
+
+@pytest.fixture(scope="session")
+def ids(tiny_repository: Path) -> list[str]:
+    """What `tiny_repository` knows."""
+    return [id_.decode() for id_ in Version.open(version_folder(tiny_repository, 1)).items]
+
+
+def post(url: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(f"http://{url}", json.dumps(body).encode(), headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"{}")
+
+
+def infer(server: ServerState, *inputs: tuple[str, str, list[Any]]) -> tuple[int, dict[str, Any]]:
+    body = {
+        "inputs": [
+            {"name": name, "datatype": kind, "shape": [1, len(data)], "data": data}
+            for name, kind, data in inputs
+        ]
+    }
+    return post(f"{server.http_url}/v2/models/footfall/infer", body)
+
+
+def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.1)
+    return False

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,6 +16,8 @@ from footfall_kernels import attention_configurations
 from footfall_kernels.attention import attention, plan_tiles
 from footfall_kernels.attention_reference import Extras
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
+
+pytestmark = pytest.mark.kernels
 
 HEADS = 2
 LENGTHS = (70, 0, 1, 37)
@@ -161,9 +164,9 @@ def assert_close(got: list[Tensor], expected: list[Tensor], dtype: torch.dtype) 
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_the_kernels_compute_the_definition_and_its_gradients(
-    device: str, kind: Kind, rules: str, dtype: torch.dtype
+    kind: Kind, rules: str, dtype: torch.dtype
 ) -> None:
-    case = Case.make(device, kind, dtype, **RULES[rules])
+    case = Case.make(DEVICE, kind, dtype, **RULES[rules])
     assert_close(case.run("triton"), case.define(), dtype)
 
 
@@ -176,14 +179,14 @@ def test_the_reference_computes_the_definition_and_its_gradients(kind: Kind, rul
 
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
 @pytest.mark.parametrize("head_dim", [64, 128])
-def test_wider_heads_too(device: str, kind: Kind, head_dim: int) -> None:
-    case = Case.make(device, kind, lengths=(40, 5), head_dim=head_dim, position=True)
+def test_wider_heads_too(kind: Kind, head_dim: int) -> None:
+    case = Case.make(DEVICE, kind, lengths=(40, 5), head_dim=head_dim, position=True)
     assert_close(case.run("triton"), case.define(), torch.float32)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
 def test_chips_without_tensor_memory_access_load_by_pointers(
-    device: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("forward_configuration", "backward_configuration"):
         configured = getattr(attention_configurations, name)
@@ -191,20 +194,20 @@ def test_chips_without_tensor_memory_access_load_by_pointers(
             f"footfall_kernels.attention_triton.{name}",
             lambda *arguments, configured=configured: dataclasses.replace(configured(*arguments), tma=False),
         )
-    case = Case.make(device, kind, **RULES["candidates, both tables"])
+    case = Case.make(DEVICE, kind, **RULES["candidates, both tables"])
     assert_close(case.run("triton"), case.define(), torch.float32)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
-def test_deterministic_gradients_are_the_same_bits_each_time(device: str, kind: Kind) -> None:
-    case = Case.make(device, kind, **RULES["candidates, both tables"])
+def test_deterministic_gradients_are_the_same_bits_each_time(kind: Kind) -> None:
+    case = Case.make(DEVICE, kind, **RULES["candidates, both tables"])
     first, second = (case.run("triton", deterministic=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
     assert_close(first, case.define(), torch.float32)
 
 
-def test_heads_may_interleave_query_key_and_value(device: str) -> None:
-    case = Case.make(device, "softmax", position=True)
+def test_heads_may_interleave_query_key_and_value() -> None:
+    case = Case.make(DEVICE, "softmax", position=True)
     interleaved = case.fused.transpose(1, 2).contiguous().transpose(1, 2)  # head stride 3 * head_dim
     assert interleaved.stride() != case.fused.stride()
     expected = case.run("triton")
@@ -221,10 +224,10 @@ def test_heads_may_interleave_query_key_and_value(device: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
-def test_what_surrounds_a_sequence_never_reaches_it(device: str, kind: Kind) -> None:
+def test_what_surrounds_a_sequence_never_reaches_it(kind: Kind) -> None:
     """Canaries: the second of three sequences, and all rows before and behind the batch, are NaN."""
     lengths, edge = (37, 50, 21), 40
-    case = Case.make(device, kind, lengths=lengths, time=True)
+    case = Case.make(DEVICE, kind, lengths=lengths, time=True)
     clean = case.run("triton")
     surrounded = case.fused.new_full((edge + sum(lengths) + edge, *case.fused.shape[1:]), torch.nan)
     inside = surrounded[edge:-edge]
@@ -248,11 +251,8 @@ def test_any_lengths(lengths: list[int], kind: Kind) -> None:
     assert_close(case.run("triton"), case.define(), torch.float32)
 
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def test_an_empty_batch_is_no_launch(device: str) -> None:
-    case = Case.make(device, "softmax", lengths=(0, 0), position=True)
+def test_an_empty_batch_is_no_launch() -> None:
+    case = Case.make(DEVICE, "softmax", lengths=(0, 0), position=True)
     output, gradient, table = case.run("triton")
     assert output.shape == (0, HEADS, 32)
     assert gradient.numel() == 0
@@ -261,10 +261,8 @@ def test_an_empty_batch_is_no_launch(device: str) -> None:
 
 @pytest.mark.parametrize("by_key", [False, True])
 @pytest.mark.parametrize("rules", RULES)
-def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(
-    device: str, rules: str, by_key: bool
-) -> None:
-    case = Case.make(device, "silu", **RULES[rules])
+def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(rules: str, by_key: bool) -> None:
+    case = Case.make(DEVICE, "silu", **RULES[rules])
     options, kept = dict(case.options), AttentionRules("silu", 1.0, window=NO_WINDOW)
     kept = dataclasses.replace(kept, window=options.get("window", NO_WINDOW), prefix=options.get("prefix", 0))
     extras = Extras(options.get("num_candidates"), options.get("time"), *case.tables)
@@ -333,16 +331,16 @@ def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tupl
     return (0 if position is None else bits(min(query, history) - key, position)), gap
 
 
-def test_a_plan_serves_all_layers(device: str) -> None:
-    case = Case.make(device, "softmax", **RULES["candidates, both tables"])
+def test_a_plan_serves_all_layers() -> None:
+    case = Case.make(DEVICE, "softmax", **RULES["candidates, both tables"])
     rules = AttentionRules("softmax", 32**-0.5)
     extras = Extras(case.options["num_candidates"], case.options["time"], *case.tables)
     plan = plan_tiles(case.fused[:, 0], case.offsets, rules, case.options["max_length"], extras)
     assert torch.equal(case.run("triton", plan=plan)[0], case.run("triton")[0])
 
 
-def test_the_op_passes_through_compile_and_torchs_own_checks(device: str) -> None:
-    case = Case.make(device, "softmax", lengths=(20, 3), position=True)
+def test_the_op_passes_through_compile_and_torchs_own_checks() -> None:
+    case = Case.make(DEVICE, "softmax", lengths=(20, 3), position=True)
     query, key, value = case.fused.unbind(1)
     extras = Extras(position_bias=case.tables[0])
     plan = plan_tiles(query, case.offsets, AttentionRules("softmax", 32**-0.5), 20, extras)

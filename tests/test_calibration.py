@@ -6,7 +6,8 @@ import torch
 from footfall.metrics import probability_metrics
 from footfall_training.calibration import calibrate
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 from footfall_training.ranking import Targets
 from footfall_training.scorer import ModelScorer
 

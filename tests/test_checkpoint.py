@@ -10,7 +10,8 @@ import torch
 from footfall.errors import InputError
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_config, save_checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 from footfall_training.ranking import Targets
 
 

@@ -1,11 +1,13 @@
 """The `footfall` command as a whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import footfall_cli.main as footfall_main
 from footfall_cli.main import app
 
 VERBS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
@@ -14,7 +16,11 @@ FOOTFALL = Path(sys.executable).with_name("footfall")
 
 def footfall(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [FOOTFALL, *arguments], capture_output=True, text=True, check=False, env={"COLUMNS": "200"}
+        [FOOTFALL, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
     )
 
 
@@ -53,3 +59,34 @@ def test_a_users_error_is_one_sentence_without_a_traceback(tmp_path: Path) -> No
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert run.stderr.strip().startswith("footfall: ")
+
+
+def test_a_system_error_no_verb_translates_is_one_sentence_too(tmp_path: Path) -> None:
+    (tmp_path / "afile").touch()
+    shop = tmp_path / "afile" / "shop"
+    run = footfall("simulate", str(shop), "--events", "1000")
+    assert run.returncode == 1
+    sentence = run.stderr.strip()
+    assert sentence.startswith(f"footfall: {tmp_path / 'afile'}")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a"), "a: No such file or directory"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), "a to b: Invalid cross-device link"),
+        (OSError("5 requested and 3 written"), "5 requested and 3 written"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_a_system_error_is_told_with_its_path_and_reason(
+    error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(footfall_main, "app", failing)
+    with pytest.raises(SystemExit, match="1"):
+        footfall_main.main()
+    assert capsys.readouterr().err == f"footfall: {sentence}\n"

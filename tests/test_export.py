@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -194,6 +195,36 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
     assert version_numbers(tmp_path) == []
     assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
     assert [path.name for path in (tmp_path / "ranker").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_a_full_disk_is_one_sentence_and_leaves_no_version(
+    engine: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = run_export(tiny_checkpoint, tmp_path / "repository", engine, limit_bytes=1_000)
+    assert run.returncode == 1
+    folder = tmp_path / "repository" / "ranker" / "1"
+    sentence = f"footfall: {folder} cannot be written, nothing is left of it: File too large"
+    assert run.stderr.splitlines()[-1] == sentence
+    assert "Traceback" not in run.stderr
+    assert list((tmp_path / "repository" / "ranker").iterdir()) == []
+
+
+def test_a_repository_that_is_a_file_is_said(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file where a folder is needed"):
+        exported(tiny_checkpoint, tmp_path / "file", engine="torch")
+
+
+def run_export(
+    checkpoint: Path, repository: Path, engine: str, limit_bytes: int
+) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    program = Path(sys.executable).with_name("footfall")
+    command = [str(program), "export", str(checkpoint), "--repository", str(repository), "--engine", engine]
+    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
 
 
 def test_the_canary_holds_real_requests_and_their_answers(tiny_repository: Path) -> None:

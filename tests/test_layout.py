@@ -12,9 +12,10 @@ from conftest import ROOT
 # Package -> the Footfall packages it may import (DESIGN section 2).
 ARROWS = {
     "core/footfall": set(),
-    "training/footfall_training": {"footfall"},
-    "export/footfall_export": {"footfall", "footfall_training"},
-    "serving/footfall_serving": {"footfall", "footfall_training", "footfall_export"},
+    "kernels/footfall_kernels": {"footfall"},
+    "training/footfall_training": {"footfall", "footfall_kernels"},
+    "export/footfall_export": {"footfall", "footfall_kernels", "footfall_training"},
+    "serving/footfall_serving": {"footfall", "footfall_kernels", "footfall_training", "footfall_export"},
     "client/footfall_client": {"footfall"},
     "loadtest/footfall_loadtest": {"footfall", "footfall_client"},
     "cli/footfall_cli": {

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from certificates import issued, written
+from tls_front import tls_front
 
 from footfall.errors import InputError
 from footfall_loadtest.gate import Gate, Measured
-from footfall_loadtest.run import LoadTestOptions
+from footfall_loadtest.run import LoadTestOptions, Recorder
 from footfall_loadtest.workload import Workload
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
@@ -39,8 +42,37 @@ def test_both_protocols_are_loaded_and_reported(
         assert measured.requests > 20
         assert measured.failures == 0
         assert 0 < measured.p50_ms <= measured.p95_ms <= measured.p99_ms
+        assert measured.p50_ms != round(measured.p50_ms), "exact, where locust's own are whole milliseconds"
         assert measured.requests_per_second == pytest.approx(measured.requests / 2)
     assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_percentiles_are_those_of_every_request_unrounded() -> None:
+    recorder = Recorder()
+    for number in range(1, 102):
+        failure = None if number % 10 else ValueError("failed")
+        recorder("grpc", 0.25 + number, failure, name="recommend", response_length=3, context={})
+    recorder("http", 123.456, None)
+    measured = recorder.measured("grpc", seconds=2.0)
+    assert measured == Measured(101, 10, 50.5, 51.25, 96.25, 100.25)
+    assert recorder.measured("http", 2.0).p99_ms == 123.456
+    with pytest.raises(InputError, match="no request at all over http"):
+        Gate().check({"grpc": Measured(1, 0, 1.0, 1.0, 1.0, 1.0), "http": Recorder().measured("http", 2.0)})
+
+
+def test_a_server_with_tls_is_loaded_through_its_root(
+    server: ServerState, dataset: Dataset, tmp_path: Path
+) -> None:
+    certificate, key = written(tmp_path, issued("localhost"))
+    with (
+        tls_front(server.http_port, certificate, key) as http_port,
+        tls_front(server.grpc_port, certificate, key) as grpc_port,
+    ):
+        secured = replace(server, bind="localhost", http_port=http_port, grpc_port=grpc_port)
+        done = run(secured, dataset, tmp_path / "out", "--users", "2", "--tls-root", str(certificate))
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert all(Measured(**report[protocol]).requests > 20 for protocol in ("grpc", "http"))
 
 
 def test_too_slow_is_an_error(server: ServerState, dataset: Dataset, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 
 CONFIG = ModelConfig(num_items=30, num_actions=3, width=16, num_heads=4, max_length=12)
 

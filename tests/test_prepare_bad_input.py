@@ -1,6 +1,7 @@
 """Logs that are not what they should be: one sentence that says where, and nothing left behind."""
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ def test_a_file_that_lacks_a_column_the_first_one_had_is_named(tmp_path: Path) -
     paths = [log(tmp_path, HEADER + "u,i,5\n", "a.csv"), log(tmp_path, "user_id,timestamp\nu,5\n", "b.csv")]
     with pytest.raises(InputError, match=r"b\.csv has no item column item_id; it has user_id, timestamp"):
         prepare(paths, tmp_path / "out", PrepareOptions())
+
+
+@pytest.mark.parametrize("order", [("bare.csv", "telling.csv"), ("telling.csv", "bare.csv")])
+@pytest.mark.parametrize(
+    ("telling", "said"),
+    [
+        ("user_id,item_id,timestamp,action\nu,i,5,cart\n", "the action column action"),
+        ("user_id,item_id,timestamp,title\nu,i,5,Cup\n", "the title column title"),
+        ("user_id,item_id,timestamp,behavior\nu,i,5,buy\n", "taobao log|the action column behavior"),
+    ],
+)
+def test_a_column_that_only_some_files_have_is_refused_in_either_order(
+    order: tuple[str, str], telling: str, said: str, tmp_path: Path
+) -> None:
+    log(tmp_path, HEADER + "u,i,5\n", "bare.csv")
+    log(tmp_path, telling, "telling.csv")
+    with pytest.raises(InputError, match=said) as refused:
+        prepare([tmp_path / name for name in order], tmp_path / "out", PrepareOptions(k_core=1))
+    assert all(name in str(refused.value) for name in order)
+    assert "the files of one log need the same columns" in str(refused.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", ["soon", "2024-13-01", "-5", "1e300", "99999999999999999"])
@@ -146,6 +168,38 @@ def test_broken_json_is_refused(tmp_path: Path) -> None:
     assert "log.jsonl cannot be read" in refusal(log(tmp_path, text, "log.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("log.csv", b"u,i,5\n", b"u,i,6,7\n"),
+        ("log.csv", b"u,i,5\n", b"u,\xe9,6\n"),
+        ("log.csv", b'u,"i\nj",5\n', b"u,i,6,7\n"),
+        ("log.tsv", b'u\t"i\t5\n', b"u\ti\t6\t7\n"),
+        ("log.csv.gz", b"u,i,5\n", b"u,i,6,7\n"),
+        ("log.jsonl", b'{"user_id":1,"item_id":2,"timestamp":3}\n', b'{"user_id":1,"it\n'),
+    ],
+)
+def test_the_row_that_breaks_a_text_file_is_named(name: str, good: bytes, bad: bytes, tmp_path: Path) -> None:
+    header = {"log.jsonl": b"", "log.tsv": b"user_id\titem_id\ttimestamp\n"}.get(name, HEADER.encode())
+    content = header + good * 20_000 + bad + good
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert f"{name} cannot be read, it is damaged or not what its name says (row 20001): " in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.jsonl", "log.parquet"])
+def test_of_a_file_that_is_no_text_little_is_repeated(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x7fELF\x02\x01\x00\xff" * 9_000)
+    said = refusal(path)
+    assert said.isprintable()
+    assert len(said.replace(str(tmp_path), "")) < 400
+
+
+def test_of_a_long_value_only_the_beginning_is_repeated(tmp_path: Path) -> None:
+    assert len(refusal(log(tmp_path, HEADER + f"u,i,{'x' * 9_000}\n")).replace(str(tmp_path), "")) < 250
+
+
 def test_lists_are_no_ids(tmp_path: Path) -> None:
     said = refusal(log(tmp_path, '{"user_id":1,"item_id":[2],"timestamp":3}\n', "log.jsonl"))
     assert "the item column" in said
@@ -178,6 +232,9 @@ def test_too_many_actions_point_at_the_wrong_column(tmp_path: Path) -> None:
     [
         ({"time_unit": "days"}, "unknown time unit 'days'; there are auto, s, ms, us"),
         ({"repeat_seconds": -2}, "repeat seconds are -2"),
+        ({"repeat_seconds": math.nan}, "repeat seconds are nan"),
+        ({"repeat_seconds": math.inf}, "repeat seconds are inf"),
+        ({"repeat_seconds": 1e300}, r"repeat seconds are 1e\+300"),
         ({"k_core": 0}, "k-core is 0"),
         ({"robot_events_per_minute": -1}, "robot events a minute are -1"),
     ],

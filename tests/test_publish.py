@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import reseal
 
 from footfall.errors import InputError
-from footfall.folder import write_manifest
 from footfall_client import Client
 from footfall_export.repository import live_number, loaded_numbers
 from footfall_export.version import Version, version_folder, version_numbers
@@ -32,12 +32,6 @@ def repository(three_versions: Path, tmp_path: Path) -> Path:
 
 def number(repository: Path, version: int) -> Path:
     return version_folder(repository, version)
-
-
-def reseal(folder: Path, **changes: str) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    kept = {name: value for name, value in manifest.items() if name not in ("kind", "format", "files")}
-    write_manifest(folder, "version", kept | changes)
 
 
 def test_without_a_server_the_version_is_pinned_on_disk(repository: Path) -> None:
@@ -76,8 +70,11 @@ def test_an_impossible_rollback_is_refused(repository: Path, to: int | None, sen
 
 def test_a_version_from_elsewhere_is_copied_as_the_newest(repository: Path, tmp_path: Path) -> None:
     shutil.move(number(repository, 3), tmp_path / "delivered")
+    (tmp_path / "delivered" / "__pycache__").mkdir()
+    (tmp_path / "delivered" / "__pycache__" / "model.pyc").write_bytes(b"never sealed")
     publish(number(repository, 1), repository)
     assert publish(tmp_path / "delivered", repository).live == 3
+    assert not (number(repository, 3) / "__pycache__").exists()
     assert Version.open(number(repository, 3), verify=True).number == 3
     assert (repository / "preprocess" / "3" / "model.py").is_file()
 

@@ -1,5 +1,8 @@
 """The simulated shop: believable, repeatable, of the size asked for."""
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -91,3 +94,22 @@ def test_nothing_is_overwritten_unasked_and_nonsense_is_refused(shop: Path) -> N
         simulate(shop, SimulateOptions(events=10))
     with pytest.raises(InputError, match="events is 0"):
         SimulateOptions(events=0)
+    with pytest.raises(InputError, match="seed is -1"):
+        SimulateOptions(seed=-1)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = subprocess.run(
+        [Path(sys.executable).with_name("footfall"), "simulate", tmp_path / "shop", "--events", "9000"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert run.returncode == 1
+    assert run.stderr.strip().startswith("footfall: ")
+    assert "shop cannot be written, nothing is left of it: File too large" in run.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from footfall_client import Client, Recommendation
 from footfall_export.version import version_folder
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
+from footfall_serving.state import ServerState
 from footfall_training.dataset import Dataset
 
 NUM_VERSIONS = 3
@@ -48,15 +49,15 @@ class Asker(threading.Thread):
                     self.failures.append(error)
 
 
-def footprint(pid: int) -> tuple[int, int]:
+def footprint(state: ServerState) -> tuple[int, int]:
     """Processes of the server, and shared-memory regions of its stubs, once they have not changed for a while.
 
     The server answers that a version is loaded before the stub of the version that it replaces has ended.
     """
     counts: list[tuple[int, int]] = []
     for _ in range(NUM_LOOKS):
-        processes = len(psutil.Process(pid).children(recursive=True))
-        counts.append((processes, len(list(Path("/dev/shm").glob("footfall-*")))))
+        processes = len(psutil.Process(state.pid).children(recursive=True))
+        counts.append((processes, len(list(Path("/dev/shm").glob(f"{state.shm_prefix}*")))))
         if len(counts) >= NUM_ALIKE and len(set(counts[-NUM_ALIKE:])) == 1:
             return counts[-1]
         time.sleep(0.1)
@@ -94,7 +95,7 @@ def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
                 assert publish(version_folder(repository, version), repository).live == version
                 record(version)
                 if swap == 1:
-                    early = footprint(state.pid)
+                    early = footprint(state)
             for _ in range(NUM_ROLLBACKS):
                 record(rollback(repository).live)
         finally:
@@ -102,7 +103,7 @@ def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
                 asker.ended.set()
             for asker in askers:
                 asker.join()
-        late = footprint(state.pid)
+        late = footprint(state)
     assert [repr(failure) for asker in askers for failure in asker.failures] == []
     assert late == early
     seen = set()

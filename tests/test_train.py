@@ -1,6 +1,7 @@
 """Training: it learns, and a killed run goes on to the same weights."""
 
 import inspect
+import math
 import os
 import resource
 import signal
@@ -14,13 +15,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from footfall.errors import InputError
 from footfall_cli.train import train as train_command
 from footfall_training.checkpoint import WEIGHTS, Checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig
-from footfall_training.options import LossName, TrainOptions
+from footfall_training.options import LossName, ModelConfig, TrainOptions
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer
@@ -102,6 +103,12 @@ def test_the_command_has_the_defaults_of_the_library() -> None:
     assert {name: command[name] for name in shared} == {name: library[name] for name in shared}
 
 
+def test_the_commands_help_needs_no_torch() -> None:
+    code = "import sys, footfall_cli.main; print({'torch', 'polars'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
 def run_train(dataset: Dataset, out: Path, *extra: str) -> "subprocess.Popen[str]":
     command = [str(FOOTFALL), "train", str(dataset.folder), "--out", str(out), *ARGUMENTS, *extra]
     # One thread: two that wait for each other on a busy machine take many times as long over matrices this small.
@@ -177,10 +184,13 @@ def test_resuming_with_other_options_is_refused(ring: Dataset, tmp_path: Path) -
         train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1, seed=5), resume=True)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_no_checkpoint(ring: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit_bytes", [300, 20_000])  # the scalars meet the first, the state the second
+def test_a_full_disk_is_one_sentence_and_leaves_no_checkpoint(
+    limit_bytes: int, ring: Dataset, tmp_path: Path
+) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
     run = subprocess.run(
         [FOOTFALL, "train", ring.folder, "--out", tmp_path / "c", *ARGUMENTS],
@@ -193,6 +203,50 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_checkpoint(ring: Dataset, tmp
     assert "Traceback" not in run.stderr
     assert "cannot be written" in run.stderr
     assert not (tmp_path / "c").exists()
+    assert [path.name for path in (tmp_path / "c.training").iterdir()] == ["tensorboard"]
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before_and_says_so(
+    ring: Dataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(ring, tmp_path, config(ring), TrainOptions(epochs=1))
+    trainer.save()
+    before = (tmp_path / "state.pt").read_bytes()
+    trainer.state.step = 7
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"state\.pt cannot be written, what was saved before is kept"):
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\nu,i,5\nu,j,60\nv,i,5\nv,j,60\n")
+    prepare([log], tmp_path / "dataset", PrepareOptions())
+    data = Dataset.open(tmp_path / "dataset")
+    with pytest.raises(InputError, match="no user with a validation event"):
+        train(data, tmp_path / "c", config(data), TrainOptions(epochs=1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "log.csv"]
+
+
+def test_a_file_in_the_way_of_the_checkpoint_is_named(ring: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file where a folder is needed"):
+        train(ring, tmp_path / "file" / "c", config(ring), TrainOptions(epochs=1))
+
+
+def test_scalars_are_written_from_the_first_batch_on(ring: Dataset, tmp_path: Path) -> None:
+    train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1, warmup_steps=4, batch_size=64))
+    events = EventAccumulator(str(tmp_path / "c.training" / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/learning_rate")] == [
+        (1, pytest.approx(2e-3 / 4))
+    ]
+    assert {event.step for event in events.Scalars("train/item")} == {1}
 
 
 def test_one_action_and_users_with_one_event_train(tmp_path: Path) -> None:
@@ -209,6 +263,15 @@ def test_one_action_and_users_with_one_event_train(tmp_path: Path) -> None:
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm is -1"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"weight_decay": math.nan}, "weight_decay is nan"),
+        ({"action_weight": -1.0}, "action_weight is -1"),
+        ({"warmup_steps": -1}, "warmup_steps is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"device": "nonsense"}, "unknown device 'nonsense'; there are cpu, cuda and cuda:N"),
         ({"loss": "hinge"}, "unknown loss 'hinge'"),
         ({"split": "random"}, "unknown split 'random'"),
     ],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from footfall.errors import FootfallError, InputError
+from footfall.quiet import QUIET
 from footfall_cli.output import JsonOption, say, show
 
 SIMULATED_EVENTS = "200000"
@@ -69,7 +71,7 @@ def demo(
     keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve on until ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """From a log to served recommendations, each step in a line.
+    """From a log to served recommendations, each step by its command and its result.
 
     Example: footfall demo --log events.parquet --keep-serving
     """
@@ -133,12 +135,24 @@ def _run(step: Step) -> None:
     say(f"{verb:<10} {command}")
     began = time.perf_counter()
     program = Path(sys.executable).with_name("footfall")
-    run = subprocess.run([program, *step.arguments, "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    run = subprocess.run(
+        [program, *step.arguments, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=None if sys.stderr.isatty() else subprocess.PIPE,  # the step's bar is for a terminal
+        env={**os.environ, QUIET: "1"},
+        text=True,
+        check=False,
+    )
     if run.returncode:
+        for line in filter(str.strip, (run.stderr or "").splitlines()):
+            print(line, file=sys.stderr, flush=True)
         raise FootfallError(f"`{command}` failed; its message is above")
+    made = json.loads(run.stdout)
     if step.makes.suffix == ".json":
-        step.makes.write_text(run.stdout)
-    say(f"           {SUMMARIES[verb](json.loads(run.stdout))} ({time.perf_counter() - began:.1f} s)")
+        partial = step.makes.with_name(f".partial-{step.makes.name}")
+        partial.write_text(run.stdout)
+        partial.replace(step.makes)
+    say(f"           {SUMMARIES[verb](made)} ({time.perf_counter() - began:.1f} s)")
 
 
 def _wait_for_interrupt() -> None:

@@ -47,5 +47,5 @@ def evaluate(
     console.print(table)
     table = Table("next action", "share", "auc", "log_loss", "ne", "brier", "ece")
     for action, metrics in result["actions"].items():
-        table.add_row(action, *(f"{value:.4f}" for value in metrics.values()))
+        table.add_row(action, *("-" if value is None else f"{value:.4f}" for value in metrics.values()))
     console.print(table)

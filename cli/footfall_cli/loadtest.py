@@ -22,6 +22,10 @@ def loadtest(
     seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
     top_k: Annotated[int, typer.Option(help="Length of the lists asked for.")] = 20,
     max_events: Annotated[int, typer.Option(help="Longest history sent.")] = 200,
+    tls_root: Annotated[
+        Path | None,
+        typer.Option(help="PEM root of the server's certificate; every protocol loaded uses TLS."),
+    ] = None,
     p99_ms: Annotated[float | None, typer.Option(help="Fail where a protocol's p99 is above.")] = None,
     max_failures: Annotated[int, typer.Option(help="Fail where more requests fail.")] = 0,
     as_json: JsonOption = False,
@@ -39,11 +43,11 @@ def loadtest(
     options = LoadTestOptions(protocols, users, seconds, top_k, max_events)
     urls = {"grpc": url, "http": http_url}
     for name in protocols:
-        with Client(urls[name], name) as client:  # type: ignore[arg-type]
+        with Client(urls[name], name, tls=tls_root or False) as client:  # type: ignore[arg-type]
             if not client.ready():
                 raise Unavailable(f"no model is ready at {urls[name]} ({name})")
     say(f"{users} clients over {' and '.join(protocols)} for {seconds:g} s")
-    measured = run_load_test(urls, dataset, out, options)
+    measured = run_load_test(urls, dataset, out, options, tls_root)
     lines = [f"{'':6}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'failures':>10}"]
     for name, one in measured.items():
         times = f"{one.p50_ms:9.1f}{one.p95_ms:9.1f}{one.p99_ms:9.1f}"

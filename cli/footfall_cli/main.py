@@ -57,11 +57,21 @@ app.command()(demo)
 
 
 def main() -> None:
-    """Run the command; a user's error prints one sentence and exits 1, a broken option exits 2."""
+    """Run the command; a user's error, or the system's, prints one sentence and exits 1, a broken option exits 2."""
     try:
         app()
     except FootfallError as error:
         print(f"footfall: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # that no verb put into words
+        print(f"footfall: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _sentence(error: OSError) -> str:
+    """The path and the system's reason."""
+    paths = " to ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{paths}: {reason}" if paths else reason

@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from footfall.quiet import is_quiet
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 
 
 def say(step: str) -> None:
     """One line about what is being done, on stderr so that stdout holds only the result."""
-    print(step, file=sys.stderr, flush=True)
+    if not is_quiet():
+        print(step, file=sys.stderr, flush=True)
 
 
 def show(result: Mapping[str, Any], text: str, as_json: bool) -> None:

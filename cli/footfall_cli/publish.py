@@ -22,9 +22,7 @@ def publish(
     """
     from footfall_serving.publish import publish as publish_version
 
-    # <repository>/ranker/<number>
-    place = repository or version_dir.resolve().parent.parent
-    done = publish_version(version_dir, place, say)
+    done = publish_version(version_dir, repository, say)
     show(asdict(done), describe(done.live, done.serving), as_json)
 
 

@@ -7,13 +7,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from footfall.contract import DEFAULT_TOP_K
-from footfall_cli.output import JsonOption, show
+from footfall.events import canonical_action
+from footfall_cli.output import JsonOption, say, show
+
+ITEM = (
+    "An event, oldest first: ITEM or ITEM:ACTION; may be repeated. What follows the last colon is an action where"
+    " the served model knows it (or it is empty: no action); else the colon belongs to the item, which is said."
+)
 
 
 def recommend(
-    item: Annotated[
-        list[str] | None, typer.Option(help="An event, oldest first: ITEM or ITEM:ACTION; may be repeated.")
-    ] = None,
+    item: Annotated[list[str] | None, typer.Option(help=ITEM)] = None,
     url: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[Literal["grpc", "http"], typer.Option(help="What the url speaks.")] = "grpc",
     k: Annotated[int, typer.Option("-k", "--top-k", help="Length of the list.")] = DEFAULT_TOP_K,
@@ -31,8 +35,10 @@ def recommend(
     """
     from footfall_client import Client
 
-    history = [_event(text) for text in item or []]
     with Client(url, protocol, timeout=timeout, tls=tls_root or False) as client:
+        # An answer names the model's actions; this one opens the connection before the clock runs, too.
+        actions = list(client.recommend([], k=1).action_probability)
+        history = [_event(text, actions) for text in item or []]
         started = time.perf_counter()
         answer = client.recommend(history, k, candidate, exclude_seen=not keep_seen)
         milliseconds = (time.perf_counter() - started) * 1000
@@ -45,12 +51,16 @@ def recommend(
     }
     lines = [f"{place:3}  {listed.id:24} {listed.score:8.3f}" for place, listed in enumerate(answer.items, 1)]
     lines.append(", ".join(f"{action} {share:.1%}" for action, share in answer.action_probability.items()))
-    lines.append(f"version {answer.model_version}, {milliseconds:.1f} ms with the first call's connection")
+    lines.append(f"version {answer.model_version}, {milliseconds:.1f} ms")
     show(result, "\n".join(lines), as_json)
 
 
-def _event(text: str) -> Any:
+def _event(text: str, actions: list[str]) -> Any:
     from footfall_client import Event
 
-    name, separator, action = text.rpartition(":")
-    return Event(name, action) if separator else Event(text)
+    item, colon, action = text.rpartition(":")
+    if item and (not action or canonical_action(action) in actions):
+        return Event(item, action or None)
+    if colon:
+        say(f"{text!r} is an item: {action!r} is no action of this model, which has {', '.join(actions)}")
+    return Event(text)

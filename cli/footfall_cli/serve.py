@@ -1,5 +1,6 @@
 """`footfall serve`: the real server on a model repository, until ctrl-C."""
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -31,7 +32,7 @@ def serve(
     Example: footfall serve --repository model_repository --http-port 8000 --grpc-port 8001
     """
     from footfall.errors import InputError
-    from footfall_serving.server import LOG_FILE, ServeOptions, running_server
+    from footfall_serving.server import LOG_FILE, Ended, ServeOptions, running_server
 
     key = None
     if repository_key_file is not None:
@@ -47,7 +48,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     say(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
-    with running_server(repository, options, say) as state:
+    with contextlib.suppress(Ended), running_server(repository, options, say, ended) as state:
         facts = {
             "grpc": state.grpc_url,
             "http": state.http_url,

@@ -1,59 +1,61 @@
 """`footfall train`: a data set becomes a checkpoint."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from footfall_cli.output import JsonOption, show
+from footfall_training.dataset import Dataset, SplitName
+from footfall_training.options import LossName, ModelConfig, TrainOptions
 
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="A folder written by `footfall prepare`.")],
     out: Annotated[Path, typer.Option(help="The checkpoint's folder, to be made.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    width: Annotated[int, typer.Option(help="Width of embeddings and layers.")] = 128,
-    num_layers: Annotated[int, typer.Option("--layers", help="Transformer blocks.")] = 2,
-    num_heads: Annotated[int, typer.Option("--heads", help="Attention heads.")] = 2,
-    max_length: Annotated[int, typer.Option(help="Newest events of a history the model reads.")] = 50,
-    dropout: Annotated[float, typer.Option(help="Dropout rate.")] = 0.5,
-    epochs: Annotated[int, typer.Option(help="Passes over the data at most.")] = 12,
-    batch_size: Annotated[int, typer.Option(help="Histories a batch.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, after warm-up.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.01,
-    warmup_steps: Annotated[int, typer.Option(help="Batches of linear warm-up.")] = 200,
-    max_grad_norm: Annotated[float, typer.Option(help="Gradients are clipped to this norm.")] = 1.0,
-    loss: Annotated[
-        Literal["full", "sampled"], typer.Option(help="Softmax over all or some items.")
-    ] = "full",
-    num_negatives: Annotated[int, typer.Option("--negatives", help="Of the sampled softmax.")] = 1024,
-    action_weight: Annotated[float, typer.Option(help="Weight of the next-action loss.")] = 0.1,
-    patience: Annotated[int, typer.Option(help="Epochs without a better validation NDCG@10.")] = 5,
-    validation_users: Annotated[int, typer.Option(help="Users validated on, at most.")] = 10_000,
-    save_every: Annotated[int, typer.Option(help="Batches between saved states.")] = 500,
-    split: Annotated[
-        Literal["leave_one_out", "time"], typer.Option(help="How events are held out.")
-    ] = "leave_one_out",
-    seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    width: Annotated[int, typer.Option(help="Width of embeddings and layers.")] = ModelConfig.width,
+    num_layers: Annotated[int, typer.Option("--layers", help="Transformer blocks.")] = ModelConfig.num_layers,
+    num_heads: Annotated[int, typer.Option("--heads", help="Attention heads.")] = ModelConfig.num_heads,
+    max_length: Annotated[
+        int, typer.Option(help="Newest events of a history the model reads.")
+    ] = ModelConfig.max_length,
+    dropout: Annotated[float, typer.Option(help="Dropout rate.")] = ModelConfig.dropout,
+    epochs: Annotated[int, typer.Option(help="Passes over the data at most.")] = TrainOptions.epochs,
+    batch_size: Annotated[int, typer.Option(help="Histories a batch.")] = TrainOptions.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(help="AdamW's, after warm-up.")
+    ] = TrainOptions.learning_rate,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = TrainOptions.weight_decay,
+    warmup_steps: Annotated[int, typer.Option(help="Batches of linear warm-up.")] = TrainOptions.warmup_steps,
+    max_grad_norm: Annotated[
+        float, typer.Option(help="Gradients are clipped to this norm.")
+    ] = TrainOptions.max_grad_norm,
+    loss: Annotated[LossName, typer.Option(help="Softmax over all or some items.")] = TrainOptions.loss,
+    num_negatives: Annotated[
+        int, typer.Option("--negatives", help="Of the sampled softmax.")
+    ] = TrainOptions.num_negatives,
+    action_weight: Annotated[
+        float, typer.Option(help="Weight of the next-action loss.")
+    ] = TrainOptions.action_weight,
+    patience: Annotated[
+        int, typer.Option(help="Epochs without a better validation NDCG@10.")
+    ] = TrainOptions.patience,
+    validation_users: Annotated[
+        int, typer.Option(help="Users validated on, at most.")
+    ] = TrainOptions.validation_users,
+    save_every: Annotated[int, typer.Option(help="Batches between saved states.")] = TrainOptions.save_every,
+    split: Annotated[SplitName, typer.Option(help="How events are held out.")] = TrainOptions.split,
+    seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = TrainOptions.seed,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = TrainOptions.device,
     as_json: JsonOption = False,
 ) -> None:
     """Train a sequence model on a prepared data set.
 
     Example: footfall train dataset --out checkpoint --epochs 10
     """
-    import torch
-
-    from footfall.errors import InputError
-    from footfall_training.dataset import Dataset
-    from footfall_training.model import ModelConfig
-    from footfall_training.options import TrainOptions
     from footfall_training.train import train as train_model
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise InputError(
-            f"device {device} asks for a GPU and this machine offers torch none; use --device cpu"
-        )
     data = Dataset.open(dataset)
     config = ModelConfig(
         num_items=len(data.items),

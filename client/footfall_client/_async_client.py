@@ -92,9 +92,7 @@ class AsyncClient:
                 timeout = attempts.remaining()
                 answer = await asyncio.wait_for(self._connection.invoke(call, timeout), timeout)
                 return self._connection.plain(call, answer)
-            except FootfallClientError:
-                raise
-            except Exception as error:
+            except self._connection.errors as error:
                 translated = translate(error, self._settings.url)
                 try:
                     await asyncio.sleep(attempts.delay_after(translated))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import uniform
 from typing import Any, Literal, TypeVar
 
+from footfall_client import _checks
 from footfall_client._codec import History, ServedModel, Tensors, decode, encode, version_of
 from footfall_client._exceptions import DeadlineExceeded, FootfallClientError, Unavailable
 from footfall_client._types import ModelState, Recommendation
@@ -45,7 +46,8 @@ class Calls:
 
     def score(self, history: History, candidates: Sequence[str]) -> Flow[dict[str, float | None]]:
         """In parts no longer than the server's longest list; again if a swap came between two parts."""
-        scores: dict[str, float | None] = dict.fromkeys(candidates)
+        history = _checks.as_list("history", history)  # sent with every part
+        scores: dict[str, float | None] = dict.fromkeys(_checks.ids("candidates", candidates))
         served = yield from self._newest()
         for _ in range(SCORE_ATTEMPTS):
             versions = set()
@@ -84,7 +86,7 @@ def _parts(candidates: list[str], size: int) -> list[list[str]]:
 
 @dataclass
 class Attempts:
-    """When to try a call again: only where nobody was there to take it, and only within the deadline."""
+    """When to try a call again: only where an error is transient, and only within the deadline."""
 
     timeout: float
     retries: int
@@ -103,6 +105,6 @@ class Attempts:
         delay: float = min(FIRST_DELAY_S * 2**self._tried, LARGEST_DELAY_S) * uniform(0.5, 1.0)
         self._tried += 1
         in_time = delay < self.timeout - (time.monotonic() - self._began)
-        if not isinstance(error, Unavailable) or self._tried > self.retries or not in_time:
+        if not error.transient or self._tried > self.retries or not in_time:
             raise error
         return delay

@@ -100,9 +100,7 @@ class Client:
                 timeout = attempts.remaining()
                 with self._connection.limit(timeout):
                     return self._connection.plain(call, self._connection.invoke(call, timeout))
-            except FootfallClientError:
-                raise
-            except Exception as error:
+            except self._connection.errors as error:
                 translated = translate(error, self._settings.url)
                 try:
                     time.sleep(attempts.delay_after(translated))

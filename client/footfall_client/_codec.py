@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from footfall.contract import (
     SCORE,
     TIMESTAMP,
     TOP_K,
-    UNKNOWN_TIME,
     USER_VECTOR,
     Tensor,
 )
+from footfall_client import _checks
 from footfall_client._exceptions import InvalidRequest
 from footfall_client._types import Event, Recommendation, RecommendedItem
 
@@ -49,18 +48,18 @@ class ServedModel:
 
 def encode(history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool) -> Tensors:
     """The request's tensors, each with the batch axis [1, ...]. Raises InvalidRequest."""
-    if k < 1:
-        raise InvalidRequest(f"k is {k}, it must be at least 1")
-    events = [Event(event) if isinstance(event, str) else event for event in history]
+    events = _events(history)
+    times = [_checks.epoch_ms(place, event.time) for place, event in enumerate(events)]
+    actions = ["" if event.action is None else event.action for event in events]
     tensors = [
-        (ITEM_ID, _texts([event.item for event in events])),
-        (ACTION, _texts([event.action or "" for event in events])),
-        (TIMESTAMP, np.array([[_epoch_ms(event) for event in events]], dtype=np.int64).reshape(1, -1)),
-        (TOP_K, np.array([[k]], dtype=np.int32)),
-        (EXCLUDE_SEEN, np.array([[exclude_seen]])),
+        (ITEM_ID, _texts("item", [event.item for event in events])),
+        (ACTION, _texts("action", actions)),
+        (TIMESTAMP, np.array([times], dtype=np.int64).reshape(1, -1)),
+        (TOP_K, np.array([[_checks.top_k(k)]], dtype=np.int32)),
+        (EXCLUDE_SEEN, np.array([[_checks.flag("exclude_seen", exclude_seen)]])),
     ]
     if candidates is not None:
-        tensors.append((CANDIDATE_ID, _texts(candidates)))
+        tensors.append((CANDIDATE_ID, _texts("candidate", _checks.as_list("candidates", candidates))))
     return tensors
 
 
@@ -80,19 +79,17 @@ def version_of(answer: Any) -> int:
     return int(answer.as_numpy(MODEL_VERSION.name)[0, 0])
 
 
-def _texts(texts: Sequence[str]) -> NDArray[np.object_]:
-    array = np.empty((1, len(texts)), dtype=np.object_)
-    array[0, :] = [text.encode() for text in texts]
-    return array
-
-
-def _epoch_ms(event: Event) -> int:
-    if event.time is None:
-        return UNKNOWN_TIME
-    if isinstance(event.time, datetime):
-        if event.time.tzinfo is None:
+def _events(history: History) -> list[Event]:
+    events = [Event(one) if isinstance(one, str) else one for one in _checks.as_list("history", history)]
+    for place, event in enumerate(events):
+        if not isinstance(event, Event):
             raise InvalidRequest(
-                f"the time {event.time} has no time zone; use e.g. datetime.now(timezone.utc)"
+                f"history number {place} is {_checks.kind(event)}, expected an item id or an Event"
             )
-        return round(event.time.timestamp() * 1000)
-    return event.time
+    return events
+
+
+def _texts(name: str, texts: Sequence[str]) -> NDArray[np.object_]:
+    array = np.empty((1, len(texts)), dtype=np.object_)
+    array[0, :] = [_checks.utf8(name, place, text) for place, text in enumerate(texts)]
+    return array

@@ -5,6 +5,7 @@ import importlib
 from typing import Any
 
 import numpy as np
+from tritonclient.utils import InferenceServerException
 
 from footfall.contract import ENSEMBLE
 from footfall_client._calls import Call
@@ -17,6 +18,13 @@ MODULES = {
     ("http", False): "tritonclient.http",
     ("http", True): "tritonclient.http.aio",
 }
+TRANSPORT_ERRORS = {
+    ("grpc", False): ("grpc", "RpcError"),
+    ("grpc", True): ("grpc", "RpcError"),
+    ("http", False): ("geventhttpclient.response", "HTTPParseError"),
+    ("http", True): ("aiohttp", "ClientError"),
+}
+"""What the library beneath each client raises besides OSError."""
 RETURNS_MESSAGE = {"get_model_config": "config", "get_model_repository_index": "models"}
 """Methods that over gRPC return a message, and its field that HTTP returns alone."""
 
@@ -26,15 +34,18 @@ class Connection:
 
     def __init__(self, settings: Settings, *, asynchronous: bool) -> None:
         module = importlib.import_module(MODULES[settings.protocol, asynchronous])
+        library, name = TRANSPORT_ERRORS[settings.protocol, asynchronous]
+        beneath: type[Exception] = getattr(importlib.import_module(library), name)
+        self.errors = (InferenceServerException, OSError, beneath)
         self._grpc = settings.protocol == "grpc"
         self._gevent = None if self._grpc or asynchronous else importlib.import_module("gevent")
         self._input = module.InferInput
         self._headers = settings.all_headers()
-        options = {"root_certificates": settings.root_certificates} if self._grpc else {}
-        self.client = module.InferenceServerClient(settings.url, ssl=bool(settings.tls), **options)
+        options = _tls_options(settings, asynchronous) if settings.tls else {}
+        self.client = module.InferenceServerClient(settings.url, **options)
 
     def invoke(self, call: Call, timeout: float) -> Any:
-        """The answer, of an asyncio client an awaitable of it. Raises what tritonclient raises."""
+        """The answer, of an asyncio client an awaitable of it. Raises `errors`; anything else is a bug."""
         options: dict[str, Any] = {"headers": self._headers}
         if self._grpc:
             options["client_timeout"] = timeout
@@ -67,3 +78,15 @@ class Connection:
             sent.set_data_from_numpy(np.ascontiguousarray(values))
             inputs.append(sent)
         return inputs
+
+
+def _tls_options(settings: Settings, asynchronous: bool) -> dict[str, Any]:
+    """Each of tritonclient's clients is told of the root in another way."""
+    options: dict[str, Any] = {"ssl": True}
+    if settings.protocol == "grpc":
+        options["root_certificates"] = settings.root_certificates
+    elif asynchronous:
+        options["ssl_context"] = settings.tls_context()
+    elif settings.root_certificates:
+        options["ssl_options"] = {"ca_certs": settings.root_certificates}
+    return options

@@ -4,12 +4,11 @@ FootfallClientError
   +-- InvalidRequest      the request is malformed; the text is the sentence the server (or the client) found
   +-- Unauthorized        the key is missing or wrong
   +-- DeadlineExceeded    no answer within the timeout
-  +-- Unavailable         nobody answers at the address, or the server takes no requests; retried first
-  |     +-- ModelNotReady the server is there, the model is not
+  +-- Unavailable         nobody answers at the address, or the server takes no requests; tried again first
+  |     +-- ModelNotReady the server is there, the model is not; tried again where the server says UNAVAILABLE
   +-- ServerError         the server failed on the request
 """
 
-import asyncio
 from typing import Any
 
 from tritonclient.utils import InferenceServerException
@@ -19,6 +18,9 @@ from footfall.errors import FootfallError
 
 class FootfallClientError(FootfallError):
     """Base of every error this package raises."""
+
+    transient = False
+    """Whether a further attempt may end better: nobody was there, or the server said UNAVAILABLE."""
 
 
 class InvalidRequest(FootfallClientError):
@@ -36,15 +38,22 @@ class DeadlineExceeded(FootfallClientError):
 class Unavailable(FootfallClientError):
     """Nobody answers, or the server takes no requests at the moment."""
 
+    transient = True
+
 
 class ModelNotReady(Unavailable):
     """The server is there, the model is not."""
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class ServerError(FootfallClientError):
     """The server failed."""
 
 
+UNAVAILABLE = ("StatusCode.UNAVAILABLE", "503")
 # Status of gRPC or HTTP -> the exception it becomes.
 BY_STATUS: dict[str, type[FootfallClientError]] = {
     "StatusCode.INVALID_ARGUMENT": InvalidRequest,
@@ -60,11 +69,11 @@ BY_STATUS: dict[str, type[FootfallClientError]] = {
 }
 
 
-def translate(error: BaseException, url: str) -> FootfallClientError:
-    """The exception for what tritonclient or its transports raised; most specific first."""
+def translate(error: Exception, url: str) -> FootfallClientError:
+    """The exception for what tritonclient or its transport raised (Connection.errors); most specific first."""
     if isinstance(error, InferenceServerException):
         return _of_status(error, url)
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return DeadlineExceeded(f"no answer from {url} in time")
     return Unavailable(f"nobody answers at {url}: {str(error) or type(error).__name__}")
 
@@ -74,7 +83,7 @@ def _of_status(error: InferenceServerException, url: str) -> FootfallClientError
     if "is restricted" in message:  # the server's word for a missing key, under several statuses
         return Unauthorized(f"{url} wants another key for this call: {message}")
     if "is not ready" in message or "unknown model" in message:
-        return ModelNotReady(f"{url}: {message}")
+        return ModelNotReady(f"{url}: {message}", transient=status in UNAVAILABLE)
     if status == "StatusCode.DEADLINE_EXCEEDED" or "Deadline Exceeded" in message:
         return DeadlineExceeded(f"no answer from {url} in time")
     if status == "StatusCode.UNAVAILABLE":

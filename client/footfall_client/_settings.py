@@ -1,5 +1,7 @@
 """Settings: how a client reaches the server, shared by both clients."""
 
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +30,17 @@ class Settings:
     def __post_init__(self) -> None:
         if "://" in self.url:
             raise InvalidRequest(f"the url {self.url} must be host:port, without a scheme")
+        address = re.fullmatch(r"[!-~]+:([0-9]{1,5})(/[!-~]*)?", self.url)
+        if address is None or int(address[1]) > 65535:
+            raise InvalidRequest(f"the url {self.url!r} must be host:port")
         if self.protocol not in ("grpc", "http"):
             raise InvalidRequest(f"unknown protocol {self.protocol!r}; there are grpc and http")
-        if self.timeout <= 0 or self.retries < 0:
+        if not self.timeout > 0 or self.retries < 0:  # so a NaN is refused too
             raise InvalidRequest(
                 f"timeout {self.timeout} must be above 0 and retries {self.retries} at least 0"
             )
+        if self.tls:
+            self.tls_context()
 
     def all_headers(self) -> dict[str, str]:
         name = GRPC_KEY_HEADER if self.protocol == "grpc" else KEY_HEADER
@@ -42,3 +49,12 @@ class Settings:
     @property
     def root_certificates(self) -> str | None:
         return None if isinstance(self.tls, bool) else str(self.tls)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Trusts the root, or without one what the machine trusts. Raises InvalidRequest."""
+        try:
+            return ssl.create_default_context(cafile=self.root_certificates)
+        except ssl.SSLError as error:
+            raise InvalidRequest(f"the TLS root {self.tls} holds no PEM certificate") from error
+        except OSError as error:
+            raise InvalidRequest(f"the TLS root {self.tls} cannot be read: {error.strerror}") from error

@@ -62,7 +62,9 @@ RANKER = "ranker"
 POSTPROCESS = "postprocess"
 COMPOSING_MODELS = (PREPROCESS, RANKER, POSTPROCESS)
 
-ITEM_ID = Tensor("item_id", "BYTES", (-1,))
+# Required of every request. Optional to the server alone: what it says of a missing one ("unexpected deadlock") helps
+# nobody, whereas preprocess says that item_id is missing.
+ITEM_ID = Tensor("item_id", "BYTES", (-1,), optional=True)
 ACTION = Tensor("action", "BYTES", (-1,), optional=True)
 TIMESTAMP = Tensor("timestamp", "INT64", (-1,), optional=True)
 TOP_K = Tensor("top_k", "INT32", (1,), optional=True)

@@ -16,3 +16,11 @@ class InputError(FootfallError):
 
 class NotReadyError(FootfallError):
     """Something that should be running is not."""
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """`text` for a sentence: cut after `most` characters; of text that is not printable 80, escaped, are enough."""
+    if not text.isprintable():
+        most = min(most, 80)
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]}..."

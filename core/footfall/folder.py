@@ -1,12 +1,14 @@
 """Finished folders: written aside, flushed to disk, renamed, and sealed by a manifest.
 
 Data sets, checkpoints and versions are all such folders. A folder under its own name is whole; a killed or
-failed writer leaves at most a `.partial-*` sibling that the next writer of the same name removes.
+failed writer leaves at most a `.partial-*` sibling that the next writer of the same name removes, and, killed
+while it replaced a folder, that one as a `.replaced-*` sibling that the next writer puts back.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,54 +30,100 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False, and where
     the disk is full or may not be written.
     """
-    _refuse_existing(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(target)
-    partial = target.parent / f".partial-{target.name}-{os.getpid()}"
-    partial.mkdir()
+    make_folder(target.parent)
+    partial = _aside(target, "partial", os.getpid())
     try:
         with writing(target):
+            restore_replaced(target)
+            _refuse_existing(target, overwrite)
+            remove_partials(target)
+            partial.mkdir()
             yield partial
             flush(partial)
             _refuse_existing(target, overwrite)  # another writer may have been faster
             replace_folder(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        restore_replaced(target)
         raise
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
+    _refuse_file(target)
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already; name another folder or pass --overwrite")
 
 
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file where a folder is needed")
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents where they are not there. Raises InputError where that cannot be."""
+    with writing(folder):
+        for above in (folder, *folder.parents):
+            _refuse_file(above)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """One sentence for what the system says when `target` cannot be written."""
+def writing(target: Path, left: str = "nothing is left of it") -> Iterator[None]:
+    """One sentence for what the system says when `target` cannot be written; `left` says what there is now."""
     try:
         yield
     except OSError as error:
-        # numpy reports a short write as "N requested and M written", without an errno.
-        reason = error.strerror or str(error)
-        raise InputError(f"{target} cannot be written, nothing is left of it: {reason}") from error
+        raise InputError(f"{target} cannot be written, {left}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    match error.args:
+        case ([(_, _, str(first)), *_],):  # shutil.copytree's list of what it could not copy
+            return re.sub(r"^\[Errno \d+\] ([^:]*).*", r"\1", first)
+        case (str(text),) if text.endswith(" written"):  # numpy's short write: "9 requested and 4 written"
+            return f"the disk is full or a limit on file sizes is reached ({text})"
+    return error.strerror or str(error)
 
 
 def replace_folder(source: Path, target: Path) -> None:
     """Rename `source` to `target`, moving an old `target` out of the way first."""
-    old = target.parent / f".partial-{target.name}-old-{os.getpid()}"
+    replaced = _aside(target, "replaced", os.getpid())
     if target.exists():
-        target.rename(old)
+        target.rename(replaced)
     source.rename(target)
     _flush_entry(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def restore_replaced(target: Path) -> None:
+    """Put back a folder whose writer ended, or failed here, with it out of the way and no other in its place."""
+    for replaced in _left_aside(target, "replaced"):
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(target)
 
 
 def remove_partials(target: Path) -> None:
     """Remove what killed writers of `target` left; a living writer's folder stays."""
-    for partial in target.parent.glob(f".partial-{target.name}-*"):
-        writer = partial.name.rsplit("-", 1)[-1]
-        if not (writer.isdigit() and psutil.pid_exists(int(writer))):
-            shutil.rmtree(partial, ignore_errors=True)
+    for partial in _left_aside(target, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _aside(target: Path, kind: str, writer: int | str) -> Path:
+    return target.parent / f".{kind}-{target.name}-{writer}"
+
+
+def _left_aside(target: Path, kind: str) -> list[Path]:
+    """Folders of this kind beside `target` whose writer is dead or this process, by name."""
+    prefix = _aside(target, kind, "").name
+    found = [path for path in sorted(target.parent.iterdir()) if path.name.startswith(prefix)]
+    return [path for path in found if _is_over(path.name.removeprefix(prefix))]
+
+
+def _is_over(writer: str) -> bool:
+    """Not where `writer` is no process id: then the folder belongs to a target of a longer name."""
+    return writer.isdigit() and (int(writer) == os.getpid() or not psutil.pid_exists(int(writer)))
 
 
 def flush(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Export: a checkpoint becomes the next version of a model repository."""
 
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,9 +34,9 @@ from footfall_export.version import (
     version_numbers,
 )
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from footfall_training.options import check_device_name
 
 BACKENDS = ("python", "tensorrt")
-DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 MAX_TOP_K = 3840
 """TensorRT's limit of a top-k layer."""
 
@@ -62,8 +61,7 @@ class ExportOptions:
             raise InputError(f"backend tensorrt runs a TensorRT plan, not a {self.engine} engine")
         if self.engine == "onnxruntime" and self.precision == "bf16":
             raise InputError("ONNX Runtime has no bf16 kernels on a CPU; use fp32 or fp16, or engine torch")
-        if not DEVICE.fullmatch(self.device):
-            raise InputError(f"unknown device {self.device!r}; there are cpu, cuda and cuda:N")
+        check_device_name(self.device)
         if self.device != "cpu" and self.engine != "torch":
             raise InputError(
                 f"device {self.device} is for the torch engine; {self.engine} has one of its own"

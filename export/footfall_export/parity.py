@@ -27,12 +27,19 @@ class Threshold:
     agreement: float
 
 
-# Measured on amazon-beauty-2014: fp32 2e-6, fp16 2e-3, bf16 2e-2 (scores of order 10, mantissas of 24, 11 and
-# 8 bits); about ten times that is allowed, and in fp32 room for other orders of summation.
+# Measured by `export` on a CPU, 385 histories of amazon-beauty-2014 (prepare --preset amazon), scores of 2 to 9; the
+# worse of two models (train --width 32 --dropout 0.2 --epochs 4; train --epochs 3, so width 128):
+#                     score   vector  top 20
+#   fp32 onnxruntime  6.7e-6  3.8e-6  100%
+#   fp16 onnxruntime  7.5e-3  1.3e-2  99.97%
+#   fp16 torch        1.2e-2  1.9e-2  99.94%
+#   bf16 torch        6.4e-2  1.3e-1  99.64%
+# States have length 20, so one rounding of fp16 (2^-11) or bf16 (2^-8) is up to 1e-2 or 8e-2 of it: room for five.
+# The share of the top 20 guards what users see. fp32 has room for other orders of summation.
 THRESHOLDS = {
     "fp32": Threshold(1e-3, 0.99),
-    "fp16": Threshold(2e-2, 0.98),
-    "bf16": Threshold(2e-1, 0.9),
+    "fp16": Threshold(5e-2, 0.98),
+    "bf16": Threshold(4e-1, 0.9),
 }
 
 

@@ -1,8 +1,9 @@
 """The model repository's generated files: config.pbtxt of the four models and their adaptors."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -64,22 +65,26 @@ def write_step_configs(repository: Path, loaded: Sequence[Version]) -> None:
             f"versions {_numbers(loaded)} run on the backends {', '.join(sorted(backends))}; one model of the"
             " server has one backend, so they cannot be loaded side by side"
         )
-    for step in COMPOSING_MODELS:
-        config = step_config(step, sorted(version.number for version in loaded), backends.copy().pop())
-        _write(repository / step / "config.pbtxt", config)
+    (backend,) = backends
+    numbers = sorted(version.number for version in loaded)
+    _write(
+        {
+            config_path(repository, step): config_text(step_config(step, numbers, backend))
+            for step in COMPOSING_MODELS
+        }
+    )
 
 
 def write_ensemble_config(repository: Path, live: Version) -> None:
-    (repository / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
-    _write(repository / ENSEMBLE / "config.pbtxt", ensemble_config(live.number, parameters(live)))
+    with replacing(repository / ENSEMBLE / "1"):
+        (repository / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
+    config = ensemble_config(live.number, parameters(live))
+    _write({config_path(repository, ENSEMBLE): config_text(config)})
 
 
 def write_adaptors(repository: Path, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
     """model.py of version `number` of the given steps."""
-    for step in steps:
-        folder = repository / step / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.py").write_text(adaptor(step))
+    _write({repository / step / str(number) / "model.py": adaptor(step) for step in steps})
 
 
 def adaptor(step: str) -> str:
@@ -99,22 +104,34 @@ def parameters(version: Version) -> dict[str, str]:
 
 def live_number(repository: Path) -> int | None:
     """The version the ensemble on disk answers with, or None before the first was published."""
-    path = repository / ENSEMBLE / "config.pbtxt"
+    path = config_path(repository, ENSEMBLE)
     if not path.is_file():
         return None
-    config = text_format.Parse(path.read_text(), pb.ModelConfig())
-    number = int(config.ensemble_scheduling.step[0].model_version)
+    steps = _read(path).ensemble_scheduling.step
+    if not steps:
+        raise InputError(f"{path} is not the configuration of an ensemble: it has no steps")
+    number = int(steps[0].model_version)
     return number if is_finished(version_folder(repository, number)) else None
 
 
 def loaded_numbers(repository: Path) -> list[int]:
     """The finished versions the composing models on disk load."""
-    path = repository / RANKER / "config.pbtxt"
+    path = config_path(repository, RANKER)
     if not path.is_file():
         return []
-    config = text_format.Parse(path.read_text(), pb.ModelConfig())
-    pinned = sorted(config.version_policy.specific.versions)
+    pinned = sorted(_read(path).version_policy.specific.versions)
     return [number for number in pinned if is_finished(version_folder(repository, number))]
+
+
+def config_path(repository: Path, model: str) -> Path:
+    return repository / model / "config.pbtxt"
+
+
+def _read(path: Path) -> pb.ModelConfig:
+    try:
+        return text_format.Parse(path.read_text(), pb.ModelConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a model's configuration: {error}") from error
 
 
 def step_config(step: str, versions: Sequence[int], backend: str) -> pb.ModelConfig:
@@ -196,21 +213,45 @@ def _numbers(versions: Sequence[Version]) -> str:
     return ", ".join(str(version.number) for version in versions)
 
 
-def _write(path: Path, config: pb.ModelConfig) -> None:
-    """Replace the file in one step, so that the server never reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".partial")
-    with aside.open("w") as file:
-        file.write(config_text(config))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+def _write(texts: Mapping[Path, str]) -> None:
+    """Replace each file in one step, so that the server never reads half of it; none unless all could be written."""
+    try:
+        for path, text in texts.items():
+            with replacing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _aside(path).open("w") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path in texts:
+            with replacing(path):
+                _aside(path).replace(path)
+    except BaseException:
+        for path in texts:
+            with contextlib.suppress(OSError):
+                _aside(path).unlink(missing_ok=True)
+                path.parent.rmdir()  # only where it is empty
+        raise
+
+
+def _aside(path: Path) -> Path:
+    return path.with_suffix(".partial")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """One sentence for what the system says when `path` cannot be written anew."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written, it is as it was: {reason}") from error
 
 
 def write_reference(repository: Path) -> None:
     """The copy that stands in the project: the files of a version 1 that nobody exported, so without its facts."""
     facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
-    for step in COMPOSING_MODELS:
-        _write(repository / step / "config.pbtxt", step_config(step, [1], "python"))
-    _write(repository / ENSEMBLE / "config.pbtxt", ensemble_config(1, facts))
+    configs = {step: step_config(step, [1], "python") for step in COMPOSING_MODELS}
+    configs[ENSEMBLE] = ensemble_config(1, facts)
+    _write({config_path(repository, model): config_text(config) for model, config in configs.items()})
     write_adaptors(repository, 1)

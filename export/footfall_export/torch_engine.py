@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall.errors import NotReadyError
 from footfall_export.engine import Batch, Scores, padded_inputs
 from footfall_export.graph import RankerGraph
 from footfall_export.version import Version
 from footfall_training.checkpoint import load_weights
+from footfall_training.device import find_device
 from footfall_training.model import SequenceModel
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -21,11 +21,9 @@ class TorchEngine:
     """Takes histories packed, never padded."""
 
     def __init__(self, model: SequenceModel, max_top_k: int, precision: str, device: str) -> None:
-        if device != "cpu" and not torch.cuda.is_available():
-            raise NotReadyError(f"device {device} asks for a GPU and this machine offers torch none")
-        self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(device).eval()
+        self._device = find_device(device)
+        self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(self._device).eval()
         self._max_length = model.config.max_length
-        self._device = device
 
     @classmethod
     def load(cls, version: Version) -> "TorchEngine":

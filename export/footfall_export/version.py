@@ -18,6 +18,11 @@ ONNX_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
 PARITY_FILE = "parity.json"
 CANARY_FILE = "canary.json"
+FIELDS = (
+    *("engine", "precision", "backend", "device", "lineage", "repeat_ms", "max_length", "max_top_k"),
+    *("num_items", "actions", "metrics", "created"),
+)
+"""Of the manifest, besides a finished folder's own."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,14 @@ class Version:
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> "Version":
         """Raises InputError where `folder` is not a whole version; `verify` compares every SHA-256."""
-        return cls(folder, read_manifest(folder, KIND, verify=verify))
+        try:
+            manifest = read_manifest(folder, KIND, verify=verify)
+            for field in FIELDS:
+                manifest[field]
+        except (KeyError, TypeError, AttributeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise InputError(f"{folder / MANIFEST} is not the manifest of a version: {reason}") from error
+        return cls(folder, manifest)
 
     @property
     def number(self) -> int:

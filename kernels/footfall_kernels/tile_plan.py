@@ -2,8 +2,8 @@
 
 A tile is a block of queries by a block of keys, of one of three classes, so that masks and bucket look-ups leave the
 inner loop: uniform (every pair visible, one position bucket, one time bucket: the bias is one number), mixed (every
-pair visible, several buckets) and masked (the diagonal, a window's edge, a sequence's end). It is what BlockMask is to
-FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
+pair visible, several buckets) and masked (the diagonal, a window's edge, a sequence's end). It is what BlockMask is
+to FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ NUMBERS = itertools.count()
 class FootfallUser(User):
     """One client that asks as fast as it is answered. `host` is host:port of the protocol's endpoint.
 
-    The environment names the rest: FOOTFALL_DATASET, FOOTFALL_MAX_EVENTS, FOOTFALL_TOP_K.
+    The environment names the rest: FOOTFALL_DATASET, FOOTFALL_MAX_EVENTS, FOOTFALL_TOP_K, FOOTFALL_TLS_ROOT.
     """
 
     abstract = True
@@ -32,7 +32,11 @@ class FootfallUser(User):
         self.top_k = int(os.environ.get("FOOTFALL_TOP_K", "20"))
         self.histories = workload.histories(next(NUMBERS))
         # Retries would hide failures and stretch the times.
-        self.client = Client(os.environ[f"FOOTFALL_{self.protocol.upper()}_URL"], self.protocol, retries=0)
+        url, tls_root = (
+            os.environ[f"FOOTFALL_{self.protocol.upper()}_URL"],
+            os.environ.get("FOOTFALL_TLS_ROOT"),
+        )
+        self.client = Client(url, self.protocol, retries=0, tls=tls_root or False)
         self.client.ready()
 
     def on_stop(self) -> None:

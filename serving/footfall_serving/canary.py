@@ -20,6 +20,7 @@ from footfall.contract import (
 from footfall.errors import InputError
 from footfall_export.repository import STEP_TENSORS
 from footfall_export.version import Version
+from footfall_serving.repository_api import first_line
 
 CALL_TIMEOUT_S = 30.0
 Tensors = dict[str, Any]
@@ -62,7 +63,7 @@ def _ask(client: grpcclient.InferenceServerClient, number: int, request: dict[st
         try:
             answer = client.infer(step, sent, model_version=str(number), client_timeout=CALL_TIMEOUT_S)
         except InferenceServerException as error:
-            raise InputError(f"{step} version {number} fails its canary: {error.message()}") from error
+            raise InputError(f"{step} version {number} fails its canary: {first_line(error)}") from error
         tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in outputs}
     return tensors
 

@@ -9,9 +9,9 @@ from footfall.errors import InputError
 
 
 def free_port(bind: str) -> int:
-    """A port nobody listens on at the moment."""
+    """A port nobody listens on at the moment. Raises InputError where `bind` is no IPv4 address of this machine."""
     with socket.socket() as probe:
-        probe.bind((bind, 0))
+        _bind(probe, bind, 0, f"{bind} cannot be listened on")
         port: int = probe.getsockname()[1]
         return port
 
@@ -20,13 +20,15 @@ def check_port(bind: str, port: int, purpose: str) -> None:
     """Raises InputError where another process listens on the port, naming it where the system tells."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((bind, port))
-        except OSError as error:
-            owner = _owner(port)
-            raise InputError(
-                f"{purpose} port {port} on {bind} cannot be used: {error.strerror}{owner}"
-            ) from error
+        _bind(probe, bind, port, f"{purpose} port {port} on {bind} cannot be used")
+
+
+def _bind(probe: socket.socket, bind: str, port: int, sentence: str) -> None:
+    try:
+        probe.bind((bind, port))
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be no host's
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{sentence}: {reason}{_owner(port)}") from error
 
 
 def _owner(port: int) -> str:

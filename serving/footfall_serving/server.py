@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,20 +18,30 @@ import psutil
 
 from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError, NotReadyError
-from footfall_export.repository import live_number
+from footfall.folder import writing
+from footfall_export.repository import live_number, write_step_configs
 from footfall_export.version import Version, version_folder
 from footfall_serving.install import server_home
+from footfall_serving.lock import locked
 from footfall_serving.ports import check_port, free_port
 from footfall_serving.state import ServerState, read_state, remove_state, write_state
 from footfall_serving.stubs import live_stubs, remove_orphaned_regions
 from footfall_serving.supervisor import Supervisor
+from footfall_serving.tls import certificate_name
 
 LOG_FILE = ".server.log"
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 7.0
 """Given to SIGTERM before SIGKILL, so that the end takes less than 10 s even with a dead stub."""
 PR_SET_PDEATHSIG = 1
-RESTRICTED = "model-repository"
+RESTRICTED = "model-repository,logging,trace"
+"""What changes the server, as its options name it; it takes the key."""
+MAX_PORT = 2**16 - 1
+PURPOSES = ("http", "grpc", "metrics")
+
+
+class Ended(Exception):
+    """The server was to end before it was ready; it has."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,13 @@ class ServeOptions:
         for path in (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_root):
             if path is not None and not path.is_file():
                 raise InputError(f"the TLS file {path} does not exist")
+        purposes: dict[int, str] = {}
+        for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
+            if not 0 <= port <= MAX_PORT:
+                raise InputError(f"{purpose} port {port} is not in 0..{MAX_PORT}")
+            if port and port in purposes:
+                raise InputError(f"{purposes[port]} and {purpose} cannot both have port {port}")
+            purposes[port] = purpose
 
 
 ANY_PORTS = ServeOptions(http_port=0, grpc_port=0, metrics_port=0)
@@ -59,47 +77,61 @@ ANY_PORTS = ServeOptions(http_port=0, grpc_port=0, metrics_port=0)
 
 @contextlib.contextmanager
 def running_server(
-    repository: Path, options: ServeOptions = ANY_PORTS, say: Callable[[str], None] = lambda line: None
+    repository: Path,
+    options: ServeOptions = ANY_PORTS,
+    say: Callable[[str], None] = lambda line: None,
+    ended: threading.Event | None = None,
 ) -> Iterator[ServerState]:
     """Serve the repository's live version until the block ends, supervised; yields once it is ready.
 
     Raises InputError where the repository has no whole live version or a port is taken, NotReadyError where the
-    server does not come up.
+    server does not come up, Ended where `ended` is set before it does.
     """
-    _check_live(repository)
-    state, process, prefix = _start(repository, options)
-    try:
-        _wait_until_ready(state, process, repository / LOG_FILE)
-        write_state(repository, state)
-        supervisor = Supervisor(repository, state, prefix, say)
+    _live_number(repository)
+    with contextlib.ExitStack() as stack:
+        with locked(repository):
+            _pin_live(repository)
+            state, process = _start(repository, options)
+            stack.callback(_stop, process, state)
+            _wait_until_ready(state, process, repository / LOG_FILE, ended or threading.Event())
+            stack.callback(remove_state, repository)
+            write_state(repository, state)
+        supervisor = Supervisor(repository, state, say)
         supervisor.start()
-        try:
-            yield state
-        finally:
-            supervisor.stop()
-    finally:
-        remove_state(repository)
-        _stop(process, prefix)
+        stack.callback(supervisor.stop)
+        yield state
 
 
-def _check_live(repository: Path) -> None:
+def _live_number(repository: Path) -> int:
     number = live_number(repository)
     if number is None:
         raise InputError(f"{repository} has no live version; publish one: footfall publish VERSION_DIR")
-    Version.open(version_folder(repository, number), verify=True)
+    return number
+
+
+def _pin_live(repository: Path) -> None:
+    """Have the server load the live version alone: one that was loaded beside it may be one that does not load."""
+    live = Version.open(version_folder(repository, _live_number(repository)), verify=True)
     running = read_state(repository)
     if running is not None:
         raise InputError(
             f"{repository} is served already, on grpc {running.grpc_url} (process {running.pid})"
         )
+    write_step_configs(repository, [live])
 
 
-def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subprocess.Popen[bytes], str]:
-    ports = [_port(options, purpose) for purpose in ("http", "grpc", "metrics")]
+def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
+    http, grpc, metrics = ports = [_port(options, purpose) for purpose in PURPOSES]
     key = options.repository_key or secrets.token_urlsafe(24)
-    prefix = f"footfall-{os.getpid()}-{ports[1]}-"
+    prefix = f"footfall-{os.getpid()}-{grpc}-"
+    root, name = None, None
+    if options.grpc_tls_cert is not None and options.grpc_tls_key is not None:
+        root = (options.grpc_tls_root or options.grpc_tls_cert).resolve()
+        name = certificate_name(options.grpc_tls_cert, options.grpc_tls_key, root)
     command = _command(repository, options, ports, key, prefix)
-    with (repository / LOG_FILE).open("wb") as log:
+    with writing(repository / LOG_FILE):
+        log = (repository / LOG_FILE).open("wb")
+    with log:
         process = subprocess.Popen(
             command,
             env=server_home().environment,
@@ -109,10 +141,8 @@ def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subpro
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
-    http, grpc, metrics = ports
-    root = options.grpc_tls_root or options.grpc_tls_cert
-    state = ServerState(process.pid, options.bind, http, grpc, metrics, key, str(root) if root else None)
-    return state, process, prefix
+    trusted = None if root is None else str(root)
+    return ServerState(process.pid, options.bind, http, grpc, metrics, key, trusted, name, prefix), process
 
 
 def _port(options: ServeOptions, purpose: str) -> int:
@@ -154,14 +184,17 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait_until_ready(state: ServerState, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(
+    state: ServerState, process: subprocess.Popen[bytes], log: Path, ended: threading.Event
+) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NotReadyError(f"the server ended with code {process.returncode}: {_last_error(log)}")
         if _is_ready(state):
             return
-        time.sleep(0.1)
+        if ended.wait(0.1):
+            raise Ended
     raise NotReadyError(f"the server was not ready within {READY_TIMEOUT_S:.0f} s: {_last_error(log)}")
 
 
@@ -181,15 +214,24 @@ def _last_error(log: Path) -> str:
     return (complaints or lines or [f"{log} is empty"])[-1]
 
 
-def _stop(process: subprocess.Popen[bytes], prefix: str) -> None:
-    """SIGTERM, then SIGKILL to what is left: a server with a dead stub does not end on SIGTERM alone."""
-    stubs = [psutil.Process(stub.pid) for stub in live_stubs(process.pid)]
+def _stop(process: subprocess.Popen[bytes], state: ServerState) -> None:
+    """SIGTERM, then SIGKILL to what is left: with a dead stub, or while it loads, a server takes no SIGTERM."""
+    stubs = _stubs(process.pid)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_TIMEOUT_S)
+    stubs |= _stubs(process.pid)  # of what was loaded meanwhile
     process.kill()
     process.wait()
     for stub in stubs:
         with contextlib.suppress(psutil.NoSuchProcess):
             stub.kill()
-    remove_orphaned_regions(prefix, [])
+    remove_orphaned_regions(state.shm_prefix, [])
+
+
+def _stubs(pid: int) -> set[psutil.Process]:
+    found = set()
+    for stub in live_stubs(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(psutil.Process(stub.pid))
+    return found

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import psutil
 
+from footfall.errors import InputError
+from footfall.folder import writing
+
 STATE_FILE = ".server.json"
+EVERY_ADDRESS = "0.0.0.0"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """`pid` is the server's own; `tls_root` signs its certificate; `repository_key` guards its repository API."""
+    """`pid` is the server's own; `tls_root` signs its certificate, which bears `tls_name`; `repository_key` guards
+    its repository API; its stubs' shared memory is named with `shm_prefix`.
+    """
 
     pid: int
     bind: str
@@ -21,36 +28,55 @@ class ServerState:
     metrics_port: int
     repository_key: str
     tls_root: str | None
+    tls_name: str | None
+    shm_prefix: str
+
+    @property
+    def host(self) -> str:
+        """Where this machine reaches it: a server that listens on every address has none to connect to."""
+        return LOOPBACK if self.bind == EVERY_ADDRESS else self.bind
 
     @property
     def http_url(self) -> str:
-        return f"{self.bind}:{self.http_port}"
+        return f"{self.host}:{self.http_port}"
 
     @property
     def grpc_url(self) -> str:
-        return f"{self.bind}:{self.grpc_port}"
+        return f"{self.host}:{self.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
-        return f"{self.bind}:{self.metrics_port}"
+        return f"{self.host}:{self.metrics_port}"
 
 
 def write_state(repository: Path, state: ServerState) -> None:
     """Readable by its owner alone, for it holds the key."""
     aside = repository / f"{STATE_FILE}.partial"
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(state), file)
-    aside.replace(repository / STATE_FILE)
+    with writing(repository / STATE_FILE):
+        aside.unlink(missing_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(state), file)
+            aside.replace(repository / STATE_FILE)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def read_state(repository: Path) -> ServerState | None:
-    """The repository's running server; None where there is none, also after one that was killed."""
+    """The repository's running server; None where there is none, also after one that was killed.
+
+    Raises InputError where the file is not what `write_state` wrote.
+    """
     path = repository / STATE_FILE
     if not path.is_file():
         return None
-    state = ServerState(**json.loads(path.read_text()))
+    try:
+        state = ServerState(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} does not tell of a server of this Footfall; end the server that may run and remove the file"
+        ) from error
     return state if is_running(state.pid) else None
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from footfall.contract import COMPOSING_MODELS, RANKER
-from footfall.errors import NotReadyError
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.state import ServerState, is_running
 from footfall_serving.stubs import count_stubs, live_stubs, remove_orphaned_regions
@@ -20,9 +19,10 @@ PERIOD_S = 1.0
 class Supervisor(threading.Thread):
     """Runs until `stop`; says what it does through `say`."""
 
-    def __init__(self, repository: Path, state: ServerState, prefix: str, say: Callable[[str], None]) -> None:
+    def __init__(self, repository: Path, state: ServerState, say: Callable[[str], None]) -> None:
         super().__init__(name="supervisor", daemon=True)
-        self._repository, self._state, self._prefix, self._say = repository, state, prefix, say
+        self._repository, self._state, self._say = repository, state, say
+        self._api = RepositoryApi(state)
         self._ended = threading.Event()
         self._suspects: set[tuple[str, int]] = set()
 
@@ -31,27 +31,29 @@ class Supervisor(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        with RepositoryApi(self._state) as api:
-            while not self._ended.wait(PERIOD_S) and is_running(self._state.pid):
+        with self._api:
+            while not self._ended.wait(PERIOD_S):
                 try:
-                    self._look(api)
-                except NotReadyError as error:
+                    if not is_running(self._state.pid):
+                        return
+                    self._look()
+                except Exception as error:  # whatever it is, the next look may succeed
                     self._say(f"supervisor: {error}")
 
-    def _look(self, api: RepositoryApi) -> None:
+    def _look(self) -> None:
         """Reload what is ready but has no stub, if it was so at the last look too: a swap is not a crash."""
         stubs = live_stubs(self._state.pid)
         alive = count_stubs(stubs)
         missing = {
             (model, version)
-            for model, version in api.ready_versions()
+            for model, version in self._api.ready_versions()
             if model in COMPOSING_MODELS and not alive[model, version] and self._has_stub(model, version)
         }
         for model, version in sorted(missing & self._suspects):
             self._say(f"supervisor: the stub of {model} version {version} died; loading it again")
             (self._repository / model / str(version) / "model.py").touch()
-            api.load(model)
-            remove_orphaned_regions(self._prefix, live_stubs(self._state.pid))
+            self._api.load(model)
+            remove_orphaned_regions(self._state.shm_prefix, live_stubs(self._state.pid))
             self._say(f"supervisor: {model} version {version} serves again")
         self._suspects = missing
 

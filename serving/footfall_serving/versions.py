@@ -24,6 +24,8 @@ def list_versions(repository: Path) -> list[dict[str, Any]]:
             rows.append(row | _facts(Version.open(version_folder(repository, number))))
         except InputError as error:
             rows.append(row | {"error": str(error)})
+        except (KeyError, TypeError, ValueError) as error:
+            rows.append(row | {"error": f"its metrics hold no NDCG@10 of the validation: {error!r}"})
     return rows
 
 
@@ -35,7 +37,7 @@ def _facts(version: Version) -> dict[str, Any]:
         "items": manifest["num_items"],
         "actions": manifest["actions"],
         "created": manifest["created"],
-        "ndcg@10": manifest["metrics"]["validation"]["ndcg@10"],
+        "ndcg@10": float(manifest["metrics"]["validation"]["ndcg@10"]),
     }
 
 

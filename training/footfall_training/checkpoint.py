@@ -16,7 +16,8 @@ from footfall.folder import read_manifest, write_manifest, written_aside
 from footfall.history import Histories, HistoryRules
 from footfall.vocabulary import Vocabulary
 from footfall_training.dataset import Dataset
-from footfall_training.model import ModelConfig, SequenceModel
+from footfall_training.model import SequenceModel
+from footfall_training.options import ModelConfig
 
 KIND = "checkpoint"
 WEIGHTS = "weights.safetensors"

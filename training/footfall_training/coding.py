@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from footfall.contract import MAX_ACTIONS, PADDING_INDEX
-from footfall.errors import InputError
+from footfall.errors import InputError, shortened
 from footfall.events import FUNNEL, canonical_action
 from footfall.history import Histories, select
 from footfall_training.reading import CodedLog
@@ -96,7 +96,7 @@ def _code_actions(found: Sequence[str], older: Sequence[str]) -> tuple[list[str]
     names = [*older, *(name for name in FUNNEL if name in new), *sorted(new - set(FUNNEL))]
     if len(names) > MAX_ACTIONS:
         raise InputError(
-            f"the action column holds {len(names)} different actions such as {names[-1]!r}, at most "
+            f"the action column holds {len(names)} different actions such as {shortened(repr(names[-1]))}, at most "
             f"{MAX_ACTIONS} are possible; name another column with --action-column"
         )
     index = {name: at for at, name in enumerate(names, start=1)}

@@ -1,15 +1,15 @@
 """Evaluation: a checkpoint beside the baselines, by the protocol of footfall_training.ranking."""
 
+import math
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from footfall.errors import InputError
 from footfall.metrics import probability_metrics, ranking_metrics
 from footfall_training.baselines import LastItemNeighbour, Popularity, training_histories
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.dataset import Dataset, SplitName
+from footfall_training.device import find_device
 from footfall_training.ranking import Part, Scorer, Targets, rank_targets
 from footfall_training.scorer import ModelScorer
 
@@ -25,8 +25,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """{"users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
 
-    Raises InputError where the checkpoint was trained on other vocabularies than the data set's.
+    Raises InputError where the checkpoint was trained on other vocabularies than the data set's, NotReadyError
+    where the device is not there.
     """
+    torch_device = find_device(device)
     checkpoint = Checkpoint.open(checkpoint_folder)
     for kind, known, needed in (
         ("items", checkpoint.items, dataset.items),
@@ -40,7 +42,7 @@ def evaluate(
     targets = Targets.of(dataset, split, part)
     num_items = len(dataset.items)
     training = training_histories(dataset, split)
-    model = ModelScorer(checkpoint.load_model().to(device), torch.device(device))
+    model = ModelScorer(checkpoint.load_model().to(torch_device), torch_device)
     scorers: dict[str, Scorer] = {
         "popularity": Popularity(training, num_items),
         "last-item neighbour": LastItemNeighbour(training, num_items),
@@ -53,11 +55,15 @@ def evaluate(
     return {"users": len(targets), "ranking": ranking, "actions": _action_metrics(model, targets, dataset)}
 
 
-def _action_metrics(model: ModelScorer, targets: Targets, dataset: Dataset) -> dict[str, dict[str, float]]:
+def _action_metrics(
+    model: ModelScorer, targets: Targets, dataset: Dataset
+) -> dict[str, dict[str, float | None]]:
+    """None is what a metric has no value for: NaN is not JSON."""
     probability = model.action_probability(targets.histories)
-    metrics = {}
+    metrics: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(dataset.actions, start=1):
         happened = targets.next_action == index
         scores = probability_metrics(probability[:, index - 1], happened)
-        metrics[name.decode()] = {"share": float(happened.mean()), **scores}
+        known = {score: None if math.isnan(value) else value for score, value in scores.items()}
+        metrics[name.decode()] = {"share": float(happened.mean()), **known}
     return metrics

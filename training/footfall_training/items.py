@@ -10,7 +10,7 @@ from footfall.errors import InputError
 from footfall.events import CATEGORY, ITEM_COLUMNS, ITEM_ID, PRICE, TITLE
 from footfall_training.ids import as_text
 from footfall_training.log import log_file, reading
-from footfall_training.presets import ITEM_TABLE_COLUMNS, Preset
+from footfall_training.presets import ITEM_TABLE_COLUMNS, Preset, column_list
 
 TEXTS = (TITLE, CATEGORY)
 COMPACT_AFTER = 16
@@ -69,11 +69,11 @@ def read_item_table(path: Path, preset: Preset, overrides: Mapping[str, str]) ->
     chosen = {role: _column_of(role, preset, overrides, found) for role in ITEM_TABLE_COLUMNS}
     if chosen["item"] is None:
         raise InputError(
-            f"{path} has no item column {' or '.join(ITEM_TABLE_COLUMNS['item'])}; it has {', '.join(found)} "
+            f"{path} has no item column {' or '.join(ITEM_TABLE_COLUMNS['item'])}; it has {column_list(found)} "
             f"(name it with --item-column)"
         )
     wanted = {role: column for role, column in chosen.items() if column is not None}
-    with reading(path):
+    with reading(file):
         rows = file.scan().select(pl.col(column).alias(role) for role, column in wanted.items()).collect()
     return pl.DataFrame(
         {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from footfall.errors import InputError
+from footfall.errors import InputError, shortened
+from footfall_training.damage import broken_row
 from footfall_training.presets import PRESETS, Preset
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t", ".data": "\t"}
@@ -46,21 +47,29 @@ class LogFile:
         """Raises InputError where the file is empty or cannot be read."""
         if self.path.stat().st_size == 0:
             raise InputError(f"{self.path} is empty: it holds no events")
-        with reading(self.path):
+        with reading(self):
             return self.scan().collect_schema().names()
+
+    def broken_row(self) -> int | None:
+        """See damage.broken_row."""
+        if self.suffix in PARQUET:
+            return None
+        return broken_row(self.path, SEPARATORS.get(self.suffix), headerless=bool(self.headerless))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what polars says about a broken file into one sentence that names it."""
+def reading(file: LogFile) -> Iterator[None]:
+    """Turn what polars says about a broken file into one sentence that names it and, where it tells, the row."""
     try:
         yield
     except pl.exceptions.NoDataError as error:
-        raise InputError(f"{path} is empty: it holds no events") from error
+        raise InputError(f"{file.path} is empty: it holds no events") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = shortened(str(error).strip().splitlines()[0], 200)
+        row = file.broken_row()
+        where = "" if row is None else f" (row {row})"
         raise InputError(
-            f"{path} cannot be read, it is damaged or not what its name says: {reason}"
+            f"{file.path} cannot be read, it is damaged or not what its name says{where}: {reason}"
         ) from error
 
 

@@ -6,7 +6,6 @@ and, once trained, item rows the length 1.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +13,12 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
-from footfall.errors import InputError
 from footfall_training.layout import Layout, Packed, Padded, causal_attention
+from footfall_training.options import ModelConfig
 
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
 """Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of a SequenceModel; counts leave padding out."""
-
-    num_items: int
-    num_actions: int
-    width: int = 128
-    num_layers: int = 2
-    num_heads: int = 2
-    max_length: int = 50
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        if self.width % self.num_heads:
-            raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
 
 
 class Block(nn.Module):

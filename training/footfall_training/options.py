@@ -1,5 +1,7 @@
-"""TrainOptions: how to train, apart from the model's sizes."""
+"""What `footfall train` can be told: the model's sizes and how to train. Light, so that the command's help is too."""
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,6 +9,30 @@ from footfall.errors import InputError
 from footfall_training.dataset import SPLIT_NAMES, SplitName
 
 LossName = Literal["full", "sampled"]
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a SequenceModel; counts leave padding out."""
+
+    num_items: int
+    num_actions: int
+    width: int = 128
+    num_layers: int = 2
+    num_heads: int = 2
+    max_length: int = 50
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.width % self.num_heads:
+            raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -33,9 +59,27 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "num_negatives", "patience", "validation_users", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        if self.learning_rate <= 0:
-            raise InputError(f"learning_rate is {self.learning_rate}, it must be above 0")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be a number above 0")
+        for name in ("weight_decay", "action_weight", "warmup_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be a number of at least 0")
+        check_seed(self.seed)
         if self.loss not in get_args(LossName):
             raise InputError(f"unknown loss {self.loss!r}; there are {', '.join(get_args(LossName))}")
         if self.split not in SPLIT_NAMES:
             raise InputError(f"unknown split {self.split!r}; there are {', '.join(SPLIT_NAMES)}")
+        check_device_name(self.device)
+
+
+def check_seed(seed: int) -> None:
+    """numpy takes no negative seeds, torch none past 64 bits."""
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"seed is {seed}, it must be in 0..{SEEDS - 1}")
+
+
+def check_device_name(device: str) -> None:
+    """Whether this machine has the device is for footfall_training.device to say."""
+    if not DEVICE.fullmatch(device):
+        raise InputError(f"unknown device {device!r}; there are cpu, cuda and cuda:N")

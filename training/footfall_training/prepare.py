@@ -23,12 +23,14 @@ from footfall_training.presets import preset_named
 from footfall_training.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_training.report import describe
 from footfall_training.source import Source, open_source
-from footfall_training.times import TIME_UNITS, TimeUnit, iso_time
+from footfall_training.times import MAX_TIME_MS, TIME_UNITS, TimeUnit, iso_time
 from footfall_training.writing import seal_dataset, write_arrays
 
 DEFAULT_REPEAT_SECONDS = 5.0
 """Double clicks, reloads and trackers that fire twice. Honest returns come at any pace: of 1,313 to the same
 item in two hours of Taobao, 14 within 5 s but 113 within 30 s."""
+
+MAX_REPEAT_SECONDS = MAX_TIME_MS // MS_PER_SECOND
 
 DEFAULT_K_CORE = 2
 
@@ -61,9 +63,9 @@ class PrepareOptions:
             preset_named(self.preset)
         if self.time_unit not in TIME_UNITS:
             raise InputError(f"unknown time unit {self.time_unit!r}; there are {', '.join(TIME_UNITS)}")
-        if self.repeat_seconds < 0 and self.repeat_seconds != -1:
+        if self.repeat_seconds != -1 and not 0 <= self.repeat_seconds <= MAX_REPEAT_SECONDS:
             raise InputError(
-                f"repeat seconds are {self.repeat_seconds:g}, expected 0 or more, or -1 to keep all"
+                f"repeat seconds are {self.repeat_seconds:g}, expected 0 to {MAX_REPEAT_SECONDS}, or -1 to keep all"
             )
         if (self.robot_events_per_minute or 0) < 0:
             raise InputError(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from footfall import events
 from footfall.contract import DEFAULT_ACTION
-from footfall.errors import InputError
+from footfall.errors import InputError, shortened
 
 FoundBy = Literal["option", "columns"]
 
@@ -162,6 +162,11 @@ def preset_of_columns(found: Sequence[str]) -> Preset | None:
     return None
 
 
+def column_list(found: Sequence[str]) -> str:
+    """The columns found, for a sentence."""
+    return shortened(", ".join(found), 400)
+
+
 def choose_preset(
     name: str | None, overrides: Mapping[str, str], found: Sequence[str], source: str
 ) -> tuple[Preset, FoundBy]:
@@ -179,7 +184,7 @@ def choose_preset(
     if set(found) & set(events.EVENT_COLUMNS):
         return FOOTFALL, "columns"
     raise InputError(
-        f"no preset knows the columns of {source}: {', '.join(found)}; name them with --user-column, "
+        f"no preset knows the columns of {source}: {column_list(found)}; name them with --user-column, "
         f"--item-column and --time-column, or a preset with --preset: {', '.join(PRESET_NAMES)}"
     )
 
@@ -205,7 +210,7 @@ def resolve_columns(
             chosen[role] = present[0]
         elif role in REQUIRED_ROLES or (named is not None and named not in item_table_columns):
             raise InputError(
-                f"{source} has no {role} column {' or '.join(candidates)}; it has {', '.join(found)} "
+                f"{source} has no {role} column {' or '.join(candidates)}; it has {column_list(found)} "
                 f"(name it with --{role}-column)"
             )
     return Columns(**chosen)

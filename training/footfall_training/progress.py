@@ -1,5 +1,6 @@
 """Progress of a training run: a bar for people, TensorBoard scalars for later."""
 
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from footfall.quiet import is_quiet
 
 SCALARS_EVERY = 20
 
@@ -32,6 +35,7 @@ class TrainingProgress:
         self.seconds = 0.0
 
     def __enter__(self) -> "TrainingProgress":
+        threading.excepthook = _say_nothing_of_the_disk
         self._bar.start()
         return self
 
@@ -39,25 +43,40 @@ class TrainingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = threading.__excepthook__
 
     def start_batch(self) -> None:
         self._began = time.perf_counter()
 
-    def batch(self, epoch: int, step: int, events: int, losses: dict[str, Tensor]) -> None:
+    def batch(
+        self, epoch: int, step: int, events: int, losses: dict[str, Tensor], learning_rate: float
+    ) -> None:
         """One batch of `events` targets is done; `losses` are scalars still on the device."""
+        first = not self.events
         self.seconds += time.perf_counter() - self._began
         self.events += events
         self._bar.advance(self._task)
-        if step % SCALARS_EVERY:
+        if step % SCALARS_EVERY and not first:
             return
         rate = self.events / self.seconds
         for name, loss in losses.items():
             self._writer.add_scalar(f"train/{name}", loss.item(), step)
         self._writer.add_scalar("train/events_per_second", rate, step)
+        self._writer.add_scalar("train/learning_rate", learning_rate, step)
         self._bar.update(self._task, epoch=epoch + 1, loss=f"{sum(losses.values()):.3f}", rate=f"{rate:,.0f}")
 
     def validation(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(f"validation/{name.replace('@', '_at_')}", value, step)
+        if is_quiet():
+            return
         self._bar.console.print(f"epoch {epoch + 1}: validation NDCG@10 {metrics['ndcg@10']:.4f}")
+
+
+def _say_nothing_of_the_disk(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises a full disk again in `batch` or on closing: its own traceback says no more."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from footfall.contract import MAX_ID_BYTES
-from footfall.errors import InputError
+from footfall.errors import InputError, shortened
 from footfall.events import canonical_action
 from footfall_training.dropped import CANCELLATION, LONG_ID, MISSING, Dropped
 from footfall_training.ids import as_text
@@ -88,7 +88,7 @@ class LogReader:
             self._time_formats[pl.String()] = TimeFormat(text_format=self.rules.time_format)
 
     def read(self, files: Sequence[LogFile]) -> CodedLog:
-        """Raises InputError where a file is broken, lacks a column or holds a time that does not parse."""
+        """Raises InputError where a file is broken or holds a time that does not parse."""
         batches: list[pl.DataFrame] = []
         places: list[Place] = []
         for file in files:
@@ -112,13 +112,9 @@ class LogReader:
 
     def _read_file(self, place: Place) -> list[pl.DataFrame]:
         file, named = place.file, self.columns.named()
-        found = file.columns()
-        for role, column in named.items():
-            if column not in found:
-                raise InputError(f"{file.path} has no {role} column {column}; it has {', '.join(found)}")
         rows = file.scan().select(pl.col(column).alias(role) for role, column in named.items())
         coded = []
-        with reading(file.path):
+        with reading(file):
             for batch in rows.collect_batches(chunk_size=BATCH_ROWS):
                 coded.append(self._code(batch, place))
                 self.rows_read += len(batch)
@@ -163,7 +159,7 @@ class LogReader:
         at = int(bad.arg_max() or 0)
         row = place.row(self.rows_read + at)
         return InputError(
-            f"timestamp {str(values[at])!r} in row {row} of {place.file.path} is not {expected}"
+            f"timestamp {shortened(repr(str(values[at])))} in row {row} of {place.file.path} is not {expected}"
         )
 
     def _reason(self, rows: pl.DataFrame) -> pl.Expr:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from footfall.errors import InputError
 from footfall.folder import written_aside
 from footfall_training.catalogue import NOUNS, NUM_FOLLOWERS, Catalogue, Shelves
+from footfall_training.options import check_seed
+from footfall_training.parquet import write_parquet
 
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00Z
 DAY_MS = 86_400_000
@@ -52,6 +54,7 @@ class SimulateOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, it must be at least 1")
+        check_seed(self.seed)
 
     @property
     def num_users(self) -> int:
@@ -81,12 +84,12 @@ def simulate(
     num_slices = -(-options.events // SLICE_EVENTS)
     with written_aside(out, overwrite=overwrite) as folder:
         (folder / "events").mkdir()
-        catalogue.table().write_parquet(folder / "items.parquet")
+        write_parquet(catalogue.table(), folder / "items.parquet")
         for number in range(num_slices):
             count = min(SLICE_EVENTS, options.events - number * SLICE_EVENTS)
             columns = _slice(options, catalogue, number, num_slices, count)
             frame = _frame(columns, names, catalogue.item_ids(), (options.seed, number))
-            frame.write_parquet(folder / "events" / f"part-{number:05d}.parquet", compression="lz4")
+            write_parquet(frame, folder / "events" / f"part-{number:05d}.parquet", compression="lz4")
             advance(count)
     return {
         "events": options.events,

@@ -13,6 +13,7 @@ from footfall.errors import InputError
 from footfall.folder import writing
 
 STATE = "state.pt"
+SAVED = "what was saved before is kept for --resume"
 
 
 @dataclass
@@ -34,7 +35,7 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     run: dict[str, Any],
 ) -> None:
-    """Write the state aside and rename it, so that a kill at any instant leaves the previous one."""
+    """Write the state aside and rename it, so that a kill or a full disk at any instant leaves the previous one."""
     content = {
         "run": run,
         "state": vars(state),
@@ -47,11 +48,14 @@ def save_state(
     buffer = io.BytesIO()
     torch.save(content, buffer)
     aside = folder / f".{STATE}"
-    with writing(folder / STATE), aside.open("wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-        aside.replace(folder / STATE)
+    try:
+        with writing(folder / STATE, SAVED), aside.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+            aside.replace(folder / STATE)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def load_state(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from footfall.errors import InputError
+from footfall.folder import make_folder, writing
 from footfall.history import newest
 from footfall.metrics import ranking_metrics
 from footfall_training.baselines import training_histories
@@ -18,18 +19,14 @@ from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset, SplitName
+from footfall_training.device import find_device
 from footfall_training.losses import action_loss, full_softmax, sampled_softmax
-from footfall_training.model import (
-    ModelConfig,
-    SequenceModel,
-    hold_items_to_unit_length,
-    keep_items_at_unit_length,
-)
-from footfall_training.options import TrainOptions
+from footfall_training.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
+from footfall_training.options import ModelConfig, TrainOptions
 from footfall_training.progress import TrainingProgress
 from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer
-from footfall_training.state import STATE, load_state, save_state
+from footfall_training.state import SAVED, STATE, load_state, save_state
 
 NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""
@@ -45,16 +42,18 @@ def train(
     """Train on `dataset` and write a finished checkpoint to `out`; returns its metrics.
 
     The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
-    on a CPU; its TensorBoard scalars stay. Raises InputError where such a state or `out` is in the way.
+    on a CPU; its TensorBoard scalars stay. Raises InputError where such a state or `out` is in the way, or the
+    disk is full, and NotReadyError where the device is not there.
     """
     folder = out.with_name(f"{out.name}.training")
     if out.exists():
         raise InputError(f"{out} exists already; name another folder")
     if (folder / STATE).exists() and not resume:
         raise InputError(f"{folder} holds an unfinished run; go on with --resume or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(dataset, folder, config, options)
-    metrics = trainer.run()
+    make_folder(folder)
+    with writing(folder, SAVED):
+        metrics = trainer.run()
     keep_items_at_unit_length(trainer.model)
     calibrate(trainer.model, trainer.validation, trainer.device)
     fill_priors(trainer.model, dataset, options.split)
@@ -72,7 +71,7 @@ class Trainer:
     def __init__(self, dataset: Dataset, folder: Path, config: ModelConfig, options: TrainOptions) -> None:
         torch.manual_seed(options.seed)
         self.folder, self.config, self.options = folder, config, options
-        self.device = torch.device(options.device)
+        self.device = find_device(options.device)
         self.model = SequenceModel(config).to(self.device)
         hold_items_to_unit_length(self.model)
         self.optimizer = torch.optim.AdamW(
@@ -121,7 +120,8 @@ class Trainer:
             losses = self.step(batch.to(self.device))
             state.batch += 1
             state.step += 1
-            progress.batch(state.epoch, state.step, len(batch.next_item), losses)
+            rate = self.optimizer.param_groups[0]["lr"]
+            progress.batch(state.epoch, state.step, len(batch.next_item), losses, rate)
             if state.step % options.save_every == 0:
                 self.save()
 

@@ -1,6 +1,5 @@
 """Writing a data set's files."""
 
-import io
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from footfall_training import splits
 from footfall_training.coding import PackedLog
 from footfall_training.dataset import KIND, Split
 from footfall_training.ids import pack_ids
+from footfall_training.parquet import write_parquet
 from footfall_training.source import Source
 
 
@@ -29,10 +29,7 @@ def write_arrays(folder: Path, packed: PackedLog, items: pl.DataFrame, split: Ma
     pack_ids(packed.user_ids).save(folder / "users")
     pack_ids(packed.item_ids).save(folder / "items")
     Vocabulary.from_ids(packed.action_names).save(folder / "actions")
-    # Through memory: of a full disk polars makes a ComputeError, which could be any fault.
-    buffer = io.BytesIO()
-    items.write_parquet(buffer)
-    (folder / "items.parquet").write_bytes(buffer.getbuffer())
+    write_parquet(items, folder / "items.parquet")
 
 
 def seal_dataset(
