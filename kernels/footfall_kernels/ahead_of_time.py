@@ -1,6 +1,6 @@
 """Ahead-of-time compilation: every shipped variant for a chip that is not there, and what the compiler made of it.
 
-    python -m footfall_kernels.ahead_of_time [--arch 90] [--only attention] [--markdown]
+    python -m footfall_kernels.ahead_of_time [--arch 90] [--only attention] [--named "d64 bf16"] [--markdown]
 
 Needs no GPU. One JSON line a variant: registers, stack and shared memory in bytes, tensor-core and TMA instructions,
 and the cost of its inner loop, in SASS instructions and special-function (MUFU) operations per score.
@@ -23,8 +23,7 @@ ARCHITECTURES = (80, 90, 100)
 SHARED_MEMORY_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}
 """Bytes one program may use (CUDA C++ Programming Guide, table of compute capabilities)."""
 OPS = (
-    "attention_forward_triton",
-    "attention_backward_triton",
+    "attention_variants",
     "catalogue_topk_triton",
     "decode_attention_triton",
     "embed_events_triton",
@@ -56,11 +55,12 @@ class Facts:
     mufu_per_score: float
 
 
-def shipped(arch: int, only: str = "") -> Iterator[Any]:
-    """Variants of every op for the chip."""
+def shipped(arch: int, only: str = "", named: str = "") -> Iterator[Any]:
+    """Variants for the chip of every op whose name starts with `only`, where theirs hold `named`."""
     for op in OPS:
         if op.startswith(only):
-            yield from importlib.import_module(f"footfall_kernels.{op}").variants(arch)
+            variants = importlib.import_module(f"footfall_kernels.{op}").variants(arch)
+            yield from (variant for variant in variants if named in variant.name)
 
 
 def compile_variant(variant: Any, arch: int) -> Facts:
@@ -160,12 +160,13 @@ def main() -> None:
     )
     parser.add_argument("--arch", type=int, action="append", choices=ARCHITECTURES, help="default: all")
     parser.add_argument("--only", default="", help="ops whose name starts so")
+    parser.add_argument("--named", default="", help="variants whose name holds this")
     parser.add_argument("--markdown", action="store_true", help="end with a table instead")
     options = parser.parse_args()
     os.environ.pop("TRITON_INTERPRET", None)
     rows = []
     for arch in options.arch or ARCHITECTURES:
-        for variant in shipped(arch, options.only):
+        for variant in shipped(arch, options.only, options.named):
             rows.append(compile_variant(variant, arch))
             if not options.markdown:
                 print(json.dumps(asdict(rows[-1])), flush=True)

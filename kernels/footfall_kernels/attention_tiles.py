@@ -13,18 +13,22 @@ LOG2E = tl.constexpr(1.4426950408889634)
 def load_rows(Packed, row, column, row_stride, total, ROWS: tl.constexpr, D: tl.constexpr, TMA: tl.constexpr):  # type: ignore[no-untyped-def]
     """[ROWS, D] of one head: by TMA where Packed is a descriptor, else by pointers; zeros past the last row."""
     if TMA:
-        return Packed.load([row, column])
-    place = row + tl.arange(0, ROWS)
-    at = place.to(tl.int64)[:, None] * row_stride + column + tl.arange(0, D)[None, :]
-    return tl.load(Packed + at, mask=(place < total)[:, None], other=0.0)
+        rows = Packed.load([row, column])
+    else:
+        place = row + tl.arange(0, ROWS)
+        at = place.to(tl.int64)[:, None] * row_stride + column + tl.arange(0, D)[None, :]
+        rows = tl.load(Packed + at, mask=(place < total)[:, None], other=0.0)
+    return rows
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def silu_of_double(half, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """silu(2 * half): the halving folds into the scale and the bias, which saves one instruction a score."""
     if FAST:
-        return half * tanh(half) + half
-    return 2.0 * half * sigmoid(2.0 * half, FAST)
+        result = half * tanh(half) + half
+    else:
+        result = 2.0 * half * sigmoid(2.0 * half, FAST)
+    return result
 
 
 @triton.jit

@@ -22,7 +22,7 @@ def largest_keys(value: Tensor, k: int, first: int = 0) -> Tensor:
         chosen = largest_index(group_maxima(value), k)
         place = (chosen.unsqueeze(2) * GROUP + torch.arange(GROUP, device=value.device)).flatten(1)
         # The last group may be short: what lies past the end scores -inf, under an index of its own.
-        value = functional.pad(value, (0, -count % GROUP), value=-torch.inf).gather(1, place)
+        value = value.gather(1, place.clamp_max(count - 1)).masked_fill(place >= count, -torch.inf)
         index = place + first
     return keys(value, index).topk(min(k, value.shape[1]), dim=1).values
 
@@ -34,8 +34,10 @@ def largest_index(value: Tensor, k: int) -> Tensor:
 
 def group_maxima(value: Tensor) -> Tensor:
     """[rows, count] -> [rows, count / GROUP], rounded up."""
-    padded = functional.pad(value, (0, -value.shape[1] % GROUP), value=-torch.inf)
-    return padded.view(len(value), padded.shape[1] // GROUP, GROUP).amax(dim=2)
+    whole = value.shape[1] // GROUP
+    maxima = value[:, : whole * GROUP].view(len(value), whole, GROUP).amax(dim=2)
+    rest = value[:, whole * GROUP :]
+    return torch.cat([maxima, rest.amax(dim=1, keepdim=True)], dim=1) if rest.shape[1] else maxima
 
 
 def keys(value: Tensor, index: Tensor) -> Tensor:
