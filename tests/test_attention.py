@@ -16,6 +16,7 @@ from footfall_kernels import attention_configurations
 from footfall_kernels.attention import attention, plan_tiles
 from footfall_kernels.attention_reference import Extras
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
+from footfall_kernels.launch import architecture
 
 pytestmark = pytest.mark.kernels
 
@@ -268,7 +269,7 @@ def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(rules: st
     extras = Extras(options.get("num_candidates"), options.get("time"), *case.tables)
     plan = plan_tiles(case.fused[:, 0], case.offsets, kept, max(LENGTHS), extras)
     lists = plan.by_key if by_key else plan.by_query
-    arch = attention_configurations.architecture(case.fused.device)
+    arch = architecture(case.fused.device)
     configure = (
         attention_configurations.backward_configuration
         if by_key

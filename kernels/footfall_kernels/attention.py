@@ -10,7 +10,6 @@ from torch import Tensor
 
 from footfall.errors import InputError
 from footfall_kernels.attention_configurations import (
-    architecture,
     backward_configuration,
     forward_configuration,
 )
@@ -18,6 +17,7 @@ from footfall_kernels.attention_reference import Extras, attention_reference
 from footfall_kernels.attention_rules import MAX_LENGTH, NO_WINDOW, AttentionRules, Kind
 from footfall_kernels.attention_triton import backward, forward
 from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_offsets, check_tensor
+from footfall_kernels.launch import architecture
 from footfall_kernels.tile_plan import MAX_BUCKETS, TileLists, TilePlan, TileShape, list_tiles
 
 HEAD_DIMS = (32, 64, 128)

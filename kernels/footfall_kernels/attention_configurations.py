@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from footfall_kernels.launch import interpreted
+from footfall_kernels.launch import INTERPRETER_ARCH
 
-INTERPRETER_ARCH = 0
 FIRST_TMA_ARCH = 90
 
 
@@ -23,14 +22,6 @@ class Configuration:
 
 # Small, so that short test sequences have tiles of every class.
 INTERPRETED = Configuration(32, 16, 1, 1, True)
-
-
-def architecture(device: torch.device) -> int:
-    """90 for sm_90; INTERPRETER_ARCH where kernels are interpreted."""
-    if interpreted():
-        return INTERPRETER_ARCH
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
 
 
 def reduces_by_tma(arch: int) -> bool:

@@ -7,7 +7,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from footfall_kernels.attention_backward_kernel import attention_backward_by_key, attention_backward_by_query
 from footfall_kernels.attention_configurations import (
     Configuration,
-    architecture,
     backward_configuration,
     forward_configuration,
     reduces_by_tma,
@@ -16,6 +15,7 @@ from footfall_kernels.attention_forward_kernel import attention_forward
 from footfall_kernels.attention_reference import Extras
 from footfall_kernels.attention_rules import AttentionRules
 from footfall_kernels.attention_variants import kernel_constants
+from footfall_kernels.launch import architecture
 from footfall_kernels.tile_plan import TileLists, TilePlan
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]

@@ -7,9 +7,8 @@ import torch
 import triton
 from torch import Tensor
 
-from footfall_kernels.attention_configurations import architecture
 from footfall_kernels.decode_attention_kernel import append_pages, attend, key_bias, merge
-from footfall_kernels.launch import Variant, interpreted, upcast
+from footfall_kernels.launch import Variant, architecture, interpreted, upcast
 
 Bias = Literal["none", "by key", "by score"]
 """Where it is looked up: all new rows share it, or they do not."""
@@ -126,7 +125,7 @@ def configuration(
     if rows <= 16:
         return Configuration(16, 64, 4, num_stages)
     by_score = bias == "by score"
-    tile = 32 if (arch == 80 or by_score) and (head_dim == 128 or (arch != 90 and by_score)) else 64
+    tile = 32 if (arch < 90 or by_score) and (head_dim == 128 or (arch != 90 and by_score)) else 64
     if rows <= 64 or (head_dim == 128 and by_score):  # there, blocks of 128 spill
         return Configuration(64, tile, 4, num_stages)
     fits = arch >= 90 and head_dim <= 64 and kind == "silu" and bias == "none"

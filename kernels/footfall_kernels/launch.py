@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import triton
 
+INTERPRETER_ARCH = 0
+
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def interpreted() -> bool:
@@ -17,6 +19,14 @@ def interpreted() -> bool:
 def upcast(dtype: torch.dtype) -> bool:
     """Whether operands of a dot go to fp32 first: the interpreter's bf16 dot is garbage (triton#11584)."""
     return interpreted() and dtype == torch.bfloat16
+
+
+def architecture(device: torch.device) -> int:
+    """90 for sm_90; INTERPRETER_ARCH where kernels are interpreted."""
+    if interpreted():
+        return INTERPRETER_ARCH
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from footfall.contract import PADDING_INDEX
-from footfall_kernels.launch import Variant, interpreted, upcast
+from footfall_kernels.launch import Variant, architecture, upcast
 from footfall_kernels.linear_cross_entropy_kernels import forward_kernel, merge_kernel, table_gradient_kernel
 
 MAX_WIDTH = 256
@@ -35,9 +35,9 @@ def blocks(arch: int, width: int, dtype: torch.dtype) -> Blocks:
     if dtype == torch.float32:
         # More rows or stages spill, up to 5 KB of stack (sm_90, triton 3.8.0).
         return Blocks(32, 16, 8, 1) if width > 64 else Blocks(32, 16, 4, 2)
-    if arch == 80:
+    if arch < 90:
         return Blocks(64, 32, 4, 2) if width > 128 else Blocks(128, 64, 8, 2)
-    if arch == 100 and width > 128:
+    if arch >= 100 and width > 128:
         return Blocks(64, 64, 8, 2)
     return Blocks(128, 64, 8, 2 if width > 128 else 3)
 
@@ -55,7 +55,7 @@ def forward(
     tokens, width = hidden.shape
     rows, negative, bias = _columns(table, negative, log_q)
     shape, sampled = _shape(hidden), negative is not None
-    kept, turn, num_warps, num_stages = blocks(_arch(hidden), width, hidden.dtype)
+    kept, turn, num_warps, num_stages = blocks(architecture(hidden.device), width, hidden.dtype)
     splits, columns_a_split = _split(len(rows), turn, PROGRAMS, triton.cdiv(tokens, kept))
     reference, total = hidden.new_empty((2, splits, tokens), dtype=torch.float32)
     weighted = hidden.new_empty((splits, tokens, width) if gradients else 0, dtype=torch.float32)
@@ -88,7 +88,7 @@ def table_gradient(
     tokens, width = hidden.shape
     rows, negative, bias = _columns(table, negative, log_q)
     grad_table = table.new_empty(table.shape) if negative is None else table.new_zeros(table.shape)
-    kept, turn, num_warps, num_stages = blocks(_arch(hidden), width, hidden.dtype)
+    kept, turn, num_warps, num_stages = blocks(architecture(hidden.device), width, hidden.dtype)
     splits, tokens_a_split = _split(tokens, turn, PROGRAMS, triton.cdiv(len(rows), kept))
     grad_rows = grad_table[PADDING_INDEX + 1 :]
     if splits > 1 or negative is not None:
@@ -190,10 +190,3 @@ def _split(length: int, turn: int, programs: int, blocks: int) -> tuple[int, int
     turns = ceil(length / turn)
     a_split = ceil(turns / min(ceil(programs / blocks), turns)) * turn
     return ceil(length / a_split), a_split
-
-
-def _arch(tensor: Tensor) -> int:
-    if interpreted():
-        return 90
-    major, _ = torch.cuda.get_device_capability(tensor.device)
-    return 80 if major < 9 else 90 if major == 9 else 100
