@@ -1,11 +1,11 @@
 """Packed attention against a slow definition, in float64, event by event; by the interpreter, or on a GPU."""
 
 import dataclasses
-import itertools
 from typing import Any
 
 import pytest
 import torch
+from attention_case import HEADS, RULES, TOLERANCE, Case, assert_close, three
 from conftest import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,149 +16,8 @@ from footfall_kernels import attention_configurations
 from footfall_kernels.attention import attention, plan_tiles
 from footfall_kernels.attention_reference import Extras
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
-from footfall_kernels.launch import architecture
 
 pytestmark = pytest.mark.kernels
-
-HEADS = 2
-LENGTHS = (70, 0, 1, 37)
-CANDIDATES = (20, 0, 0, 3)
-# Of the largest output or gradient. fp32: sums in another order. fp16, bf16: three roundings of 2^-11 and 2^-8; the
-# interpreter truncates where a GPU rounds.
-TOLERANCE = {torch.float32: 3e-6, torch.float16: 3e-3, torch.bfloat16: 3e-2}
-RULES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "candidates, both tables": {"candidates": True, "position": True, "time": True},
-    "window, prefix, position table": {"window": 24, "prefix": 5, "position": True},
-    "window, prefix, candidates, time table": {"window": 24, "prefix": 5, "candidates": True, "time": True},
-}
-
-
-@dataclasses.dataclass
-class Case:
-    """One batch; `fused` [total, 3, heads, head_dim] holds query, key and value side by side."""
-
-    fused: Tensor
-    offsets: Tensor
-    kind: Kind
-    options: dict[str, Any]
-    tables: list[Tensor | None]
-    gradient: Tensor
-
-    @classmethod
-    def make(
-        cls,
-        device: str,
-        kind: Kind,
-        dtype: torch.dtype = torch.float32,
-        lengths: tuple[int, ...] = LENGTHS,
-        head_dim: int = 32,
-        candidates: bool = False,
-        position: bool = False,
-        time: bool = False,
-        **options: Any,
-    ) -> "Case":
-        random = torch.Generator().manual_seed(0)
-        total = sum(lengths)
-        offsets = torch.tensor([0, *itertools.accumulate(lengths)])
-        fused = torch.randn(total, 3, HEADS, head_dim, generator=random)
-        gaps = torch.randint(0, 900, (total,), generator=random)
-        options["max_length"] = max(lengths)
-        if kind == "silu":
-            options["normaliser"] = 50.0
-        if candidates:
-            options["num_candidates"] = torch.tensor(CANDIDATES, device=device)
-        if time:
-            options["time"] = gaps.cumsum(0).to(device, torch.int32)
-        tables = [
-            torch.randn(HEADS, buckets, generator=random).to(device) if wanted else None
-            for wanted, buckets in ((position, 6), (time, 14))
-        ]
-        gradient = torch.randn(total, HEADS, head_dim, generator=random)
-        return cls(
-            fused.to(device, dtype), offsets.to(device), kind, options, tables, gradient.to(device, dtype)
-        )
-
-    def run(self, implementation: str, **changes: Any) -> list[Tensor]:
-        """Output, gradient of `fused`, gradients of the tables there are."""
-        leaves = [
-            tensor.clone().requires_grad_() for tensor in (self.fused, *self.tables) if tensor is not None
-        ]
-        tables = iter(leaves[1:])
-        position, time = (None if table is None else next(tables) for table in self.tables)
-        output = attention(
-            *_three(leaves[0]),
-            self.offsets,
-            implementation=implementation,
-            kind=self.kind,
-            position_bias=position,
-            time_bias=time,
-            **(self.options | changes),
-        )
-        return [output.detach(), *torch.autograd.grad(output, leaves, self.gradient)]
-
-    def define(self) -> list[Tensor]:
-        """The same by the slow definition, in float64 on the CPU."""
-        leaves = [
-            tensor.double().cpu().requires_grad_()
-            for tensor in (self.fused, *self.tables)
-            if tensor is not None
-        ]
-        tables = iter(leaves[1:])
-        position, time = (None if table is None else next(tables) for table in self.tables)
-        parts = [
-            define_sequence(leaves[0][start:end], start, sequence, self, position, time)
-            for sequence, (start, end) in enumerate(itertools.pairwise(self.offsets.tolist()))
-        ]
-        output = torch.cat(parts)
-        return [output.detach(), *torch.autograd.grad(output, leaves, self.gradient.double().cpu())]
-
-
-def define_sequence(
-    fused: Tensor, start: int, sequence: int, case: Case, position: Tensor | None, time: Tensor | None
-) -> Tensor:
-    """One sequence: scores pair by pair, as AttentionRules and the docstring of `attention` put it in words."""
-    length, _, heads, head_dim = fused.shape
-    options = case.options
-    history = length - int(options["num_candidates"][sequence]) if "num_candidates" in options else length
-    query, key, value = fused.unbind(1)
-    output = []
-    for row in range(length):
-        place = min(row, history)
-        near = [
-            column for column in range(min(place + 1, history)) if _is_near(place - column, column, options)
-        ]
-        seen = near if row in near else [*near, row]
-        score = torch.einsum("hd,nhd->hn", query[row], key[seen]) * head_dim**-0.5
-        if position is not None:
-            score = score + torch.stack([position[:, bits(place - column, position)] for column in seen], 1)
-        if time is not None:
-            gaps = [int(options["time"][start + row] - options["time"][start + column]) for column in seen]
-            score = score + torch.stack([time[:, bits(gap, time)] for gap in gaps], 1)
-        weight = (
-            score.softmax(1) if case.kind == "softmax" else score * score.sigmoid() / options["normaliser"]
-        )
-        output.append(torch.einsum("hn,nhd->hd", weight, value[seen]))
-    return torch.stack(output) if output else query.new_zeros(0, heads, head_dim)
-
-
-def _is_near(distance: int, column: int, options: dict[str, Any]) -> bool:
-    return distance < int(options.get("window", NO_WINDOW)) or column < int(options.get("prefix", 0))
-
-
-def _three(fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    query, key, value = fused.unbind(1)
-    return query, key, value
-
-
-def bits(distance: int, table: Tensor) -> int:
-    return min(max(distance, 0).bit_length(), table.shape[1] - 1)
-
-
-def assert_close(got: list[Tensor], expected: list[Tensor], dtype: torch.dtype) -> None:
-    assert len(got) == len(expected)
-    for one, other in zip(got, expected, strict=True):
-        assert (one.double().cpu() - other).abs().max() <= TOLERANCE[dtype] * other.abs().max()
 
 
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
@@ -214,7 +73,7 @@ def test_heads_may_interleave_query_key_and_value() -> None:
     expected = case.run("triton")
     case.fused = interleaved
     output = attention(
-        *_three(interleaved),
+        *three(interleaved),
         case.offsets,
         implementation="triton",
         kind="softmax",
@@ -258,86 +117,6 @@ def test_an_empty_batch_is_no_launch() -> None:
     assert output.shape == (0, HEADS, 32)
     assert gradient.numel() == 0
     assert not table.any()
-
-
-@pytest.mark.parametrize("by_key", [False, True])
-@pytest.mark.parametrize("rules", RULES)
-def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(rules: str, by_key: bool) -> None:
-    case = Case.make(DEVICE, "silu", **RULES[rules])
-    options, kept = dict(case.options), AttentionRules("silu", 1.0, window=NO_WINDOW)
-    kept = dataclasses.replace(kept, window=options.get("window", NO_WINDOW), prefix=options.get("prefix", 0))
-    extras = Extras(options.get("num_candidates"), options.get("time"), *case.tables)
-    plan = plan_tiles(case.fused[:, 0], case.offsets, kept, max(LENGTHS), extras)
-    lists = plan.by_key if by_key else plan.by_query
-    arch = architecture(case.fused.device)
-    configure = (
-        attention_configurations.backward_configuration
-        if by_key
-        else attention_configurations.forward_configuration
-    )
-    shape = configure(arch, 32, torch.float32)
-    rows, columns = (shape.keys, shape.queries) if by_key else (shape.queries, shape.keys)
-    seen = set()
-    for block, counts, tiles in zip(
-        lists.blocks.tolist(), lists.counts.tolist(), lists.tiles.tolist(), strict=True
-    ):
-        start, length, history, first = block
-        uniform, mixed, _ = counts
-        for at, entry in enumerate(tiles[: sum(counts)]):
-            tile = entry & 0xFFF
-            cells = [
-                (column, row) if by_key else (row, column)
-                for row in range(first, first + rows)
-                for column in range(tile * columns, (tile + 1) * columns)
-            ]
-            visible = [_visible(query, key, length, history, options) for query, key in cells]
-            assert any(visible)
-            assert (start, first, tile) not in seen
-            seen.add((start, first, tile))
-            if at < uniform + mixed:
-                real = [
-                    one for one, (query, _) in zip(visible, cells, strict=True) if query < length or by_key
-                ]
-                assert all(real)
-            if at < uniform:
-                buckets = {
-                    _buckets(query, key, start, history, case) for query, key in cells if query < length
-                }
-                assert buckets == {((entry >> 12) & 0x3F, entry >> 18)}
-    expected = {
-        (start, (key if by_key else query) // rows * rows, (query if by_key else key) // columns)
-        for sequence, (start, end) in enumerate(itertools.pairwise(case.offsets.tolist()))
-        for query, key in itertools.product(range(end - start), repeat=2)
-        if _visible(query, key, end - start, _history(sequence, end - start, options), options)
-    }
-    assert seen == expected
-
-
-def _history(sequence: int, length: int, options: dict[str, Any]) -> int:
-    return length - int(options["num_candidates"][sequence]) if "num_candidates" in options else length
-
-
-def _visible(query: int, key: int, length: int, history: int, options: dict[str, Any]) -> bool:
-    if query >= length or key >= length:
-        return False
-    place = min(query, history)
-    return key == query or (key < history and key <= place and _is_near(place - key, key, options))
-
-
-def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tuple[int, int]:
-    position, time = case.tables
-    gap = 0
-    if time is not None:
-        gap = bits(int(case.options["time"][start + query] - case.options["time"][start + key]), time)
-    return (0 if position is None else bits(min(query, history) - key, position)), gap
-
-
-def test_a_plan_serves_all_layers() -> None:
-    case = Case.make(DEVICE, "softmax", **RULES["candidates, both tables"])
-    rules = AttentionRules("softmax", 32**-0.5)
-    extras = Extras(case.options["num_candidates"], case.options["time"], *case.tables)
-    plan = plan_tiles(case.fused[:, 0], case.offsets, rules, case.options["max_length"], extras)
-    assert torch.equal(case.run("triton", plan=plan)[0], case.run("triton")[0])
 
 
 def test_the_op_passes_through_compile_and_torchs_own_checks() -> None:
