@@ -4,7 +4,8 @@
 
 The peer of "softmax" is scaled_dot_product_attention of the candidates over contiguous cached keys (without each
 candidate's own key); that of "silu" is the three operations written out. The last line is one JSON object.
---small times tiny shapes instead, in Triton's interpreter too where TRITON_INTERPRET=1.
+The default shape is a GPU's; on a CPU take --batch 4 --cached 2048. --small times tiny shapes instead, in Triton's
+interpreter too where TRITON_INTERPRET=1.
 """
 
 import argparse

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-from footfall_kernels.attention_backward_kernel import attention_backward_by_key, attention_backward_by_query
+from footfall_kernels.attention_backward_by_key import attention_backward_by_key
+from footfall_kernels.attention_backward_by_query import attention_backward_by_query
 from footfall_kernels.attention_configurations import (
     Configuration,
     backward_configuration,

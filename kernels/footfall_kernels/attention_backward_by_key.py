@@ -1,71 +1,24 @@
-"""Kernels of the attention's backward pass.
+"""Kernel of the attention's backward pass by keys.
 
-By keys: a program holds one block of keys, walks the queries that see it and makes the key, value and table
-gradients; in the same pass (five matrix products, fp32 atomic additions) or, for results that never vary, in a second
-one by queries (seven products) come the query gradients.
+A program holds one block of keys, walks the queries that see it and makes the key, value and table gradients; in the
+same pass (five matrix products, fp32 atomic additions) or not at all it adds up the query gradients.
 """
 
 import triton
 import triton.language as tl
 
+from footfall_kernels.attention_gradients import score_gradients, tile_bias
 from footfall_kernels.attention_tiles import (
-    LOG2E,
-    SILU,
     SOFTMAX,
-    distance_bucket,
     load_rows,
     load_table,
-    look_up,
     position_bucket,
     tile_number,
     time_bucket,
     uniform_bias,
     visible_pairs,
 )
-from footfall_kernels.device_functions import bucket_of, sigmoid, tanh
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _gradients(  # type: ignore[no-untyped-def]
-    product, bias, output_product, log_sum, delta, visible, scale,
-    KIND: tl.constexpr, MASK: tl.constexpr, FAST: tl.constexpr,
-):  # fmt: skip
-    """Weights of a tile and gradients of its scores, from query . key and output gradient . value."""
-    if KIND == SILU:
-        half = product * (0.5 * scale) + 0.5 * bias
-        if FAST:
-            turn = tanh(half)
-            gate = 0.5 * turn + 0.5
-            weight = half * turn + half
-        else:
-            gate = sigmoid(2.0 * half, FAST)
-            weight = 2.0 * half * gate
-        gradient = output_product * (
-            gate * (1.0 - weight) + weight
-        )  # silu' = gate + score * gate * (1 - gate)
-    else:
-        weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
-        gradient = weight * (output_product - delta)
-    if MASK:
-        weight = tl.where(visible, weight, 0.0)
-        gradient = tl.where(visible, gradient, 0.0)
-    return weight, gradient
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _bias_of(  # type: ignore[no-untyped-def]
-    query_place, key_place, query_time, key_time, history, position_table, time_table,
-    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Bias of every pair of broadcast places and times."""
-    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
-    if NUM_POSITION > 0:
-        bias += look_up(
-            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
-        )
-    if NUM_TIME > 0:
-        bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
-    return bias
+from footfall_kernels.device_functions import bucket_of
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -158,7 +111,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             key, query.T, input_precision=PRECISION
         )  # [KEYS, QUERIES], as everything of a tile here
         output_product = tl.dot(value, output.T, input_precision=PRECISION)
-        weight, gradient = _gradients(
+        weight, gradient = score_gradients(
             product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
         )
         value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
@@ -198,7 +151,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         query_time = tl.zeros([QUERIES], tl.int32)
         if NUM_TIME > 0:
             query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + start + first_query))
-        bias = _bias_of(
+        bias = tile_bias(
             place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
             position_table, time_table, NUM_POSITION, NUM_TIME, KEYS, QUERIES,
         )  # fmt: skip
@@ -206,7 +159,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         visible = visible & real[None, :] & real_key[:, None]
         product = tl.dot(key, query.T, input_precision=PRECISION)
         output_product = tl.dot(value, output.T, input_precision=PRECISION)
-        weight, gradient = _gradients(
+        weight, gradient = score_gradients(
             product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
         )
         value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
@@ -242,93 +195,3 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
         tl.store(sums, position_sums * inverse_normaliser)
     if NUM_TIME > 0:
         tl.store(sums + TABLE, time_sums * inverse_normaliser)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def attention_backward_by_query(  # type: ignore[no-untyped-def]
-    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient,
-    Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
-    query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
-    scale, inverse_normaliser, window, prefix,
-    KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
-    TMA: tl.constexpr,
-):  # fmt: skip
-    """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
-    block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    length = tl.load(Blocks + 4 * block + 1)
-    if length == 0:
-        return
-    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
-    first = tl.load(Blocks + 4 * block + 3)
-    num_uniform = tl.load(Counts + 3 * block)
-    num_tiles = num_uniform + tl.load(Counts + 3 * block + 1) + tl.load(Counts + 3 * block + 2)
-    Tiles += block.to(tl.int64) * most_tiles
-    PositionBias += head * NUM_POSITION
-    TimeBias += head * NUM_TIME
-    place = first + tl.arange(0, QUERIES)
-    real = place < length
-    at_row = head.to(tl.int64) * total_rows + start + place
-    query = load_rows(Query, start + first, head * query_head, query_row, total_rows, QUERIES, D, TMA)
-    output = load_rows(
-        OutputGradient, start + first, head * output_head, output_row, total_rows, QUERIES, D, TMA
-    )
-    if UPCAST:
-        query, output = query.to(tl.float32), output.to(tl.float32)
-    log_sum, delta = 0.0, 0.0
-    if KIND == SOFTMAX:
-        log_sum = tl.load(LogSum + at_row, mask=real, other=0.0)[:, None]
-        delta = tl.load(Delta + at_row, mask=real, other=0.0)[:, None]
-    query_time = tl.zeros([QUERIES], tl.int32)
-    position_table = tl.zeros([TABLE], tl.float32)
-    time_table = tl.zeros([TABLE], tl.float32)
-    if NUM_POSITION > 0:
-        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
-    if NUM_TIME > 0:
-        time_table = load_table(TimeBias, NUM_TIME, TABLE)
-        query_time = tl.load(Time + start + place, mask=real, other=0)
-    query_gradient = tl.zeros([QUERIES, D], tl.float32)
-
-    for at in tl.range(0, num_uniform):
-        entry = tl.load(Tiles + at)
-        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
-        row = start + tile_number(entry) * KEYS
-        key = load_rows(Key, row, head * key_head, key_row, total_rows, KEYS, D, TMA)
-        value = load_rows(Value, row, head * value_head, value_row, total_rows, KEYS, D, TMA)
-        if UPCAST:
-            key, value = key.to(tl.float32), value.to(tl.float32)
-        product = tl.dot(query, key.T, input_precision=PRECISION)
-        output_product = tl.dot(output, value.T, input_precision=PRECISION)
-        _, gradient = _gradients(
-            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
-        )
-        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
-
-    for at in tl.range(num_uniform, num_tiles):
-        first_key = tile_number(tl.load(Tiles + at)) * KEYS
-        key_place = first_key + tl.arange(0, KEYS)
-        real_key = key_place < length
-        key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)
-        value = load_rows(Value, start + first_key, head * value_head, value_row, total_rows, KEYS, D, TMA)
-        key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
-        if UPCAST:
-            key, value = key.to(tl.float32), value.to(tl.float32)
-        key_time = tl.zeros([KEYS], tl.int32)
-        if NUM_TIME > 0:
-            key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
-        bias = _bias_of(
-            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
-            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
-        )  # fmt: skip
-        visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
-        visible = visible & real_key[None, :]
-        product = tl.dot(query, key.T, input_precision=PRECISION)
-        output_product = tl.dot(output, value.T, input_precision=PRECISION)
-        _, gradient = _gradients(
-            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
-        )
-        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
-
-    slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
-    query_gradient *= scale * inverse_normaliser
-    tl.store(QueryGradient + slot, query_gradient.to(QueryGradient.dtype.element_ty), mask=real[:, None])

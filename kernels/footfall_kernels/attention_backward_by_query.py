@@ -1,0 +1,104 @@
+"""Kernel of the attention's backward pass by queries: query gradients whose bits never vary, at two more products."""
+
+import triton
+import triton.language as tl
+
+from footfall_kernels.attention_gradients import score_gradients, tile_bias
+from footfall_kernels.attention_tiles import (
+    SOFTMAX,
+    load_rows,
+    load_table,
+    tile_number,
+    uniform_bias,
+    visible_pairs,
+)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def attention_backward_by_query(  # type: ignore[no-untyped-def]
+    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient,
+    Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
+    query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
+    scale, inverse_normaliser, window, prefix,
+    KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+):  # fmt: skip
+    """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
+    block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    length = tl.load(Blocks + 4 * block + 1)
+    if length == 0:
+        return
+    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
+    first = tl.load(Blocks + 4 * block + 3)
+    num_uniform = tl.load(Counts + 3 * block)
+    num_tiles = num_uniform + tl.load(Counts + 3 * block + 1) + tl.load(Counts + 3 * block + 2)
+    Tiles += block.to(tl.int64) * most_tiles
+    PositionBias += head * NUM_POSITION
+    TimeBias += head * NUM_TIME
+    place = first + tl.arange(0, QUERIES)
+    real = place < length
+    at_row = head.to(tl.int64) * total_rows + start + place
+    query = load_rows(Query, start + first, head * query_head, query_row, total_rows, QUERIES, D, TMA)
+    output = load_rows(
+        OutputGradient, start + first, head * output_head, output_row, total_rows, QUERIES, D, TMA
+    )
+    if UPCAST:
+        query, output = query.to(tl.float32), output.to(tl.float32)
+    log_sum, delta = 0.0, 0.0
+    if KIND == SOFTMAX:
+        log_sum = tl.load(LogSum + at_row, mask=real, other=0.0)[:, None]
+        delta = tl.load(Delta + at_row, mask=real, other=0.0)[:, None]
+    query_time = tl.zeros([QUERIES], tl.int32)
+    position_table = tl.zeros([TABLE], tl.float32)
+    time_table = tl.zeros([TABLE], tl.float32)
+    if NUM_POSITION > 0:
+        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
+    if NUM_TIME > 0:
+        time_table = load_table(TimeBias, NUM_TIME, TABLE)
+        query_time = tl.load(Time + start + place, mask=real, other=0)
+    query_gradient = tl.zeros([QUERIES, D], tl.float32)
+
+    for at in tl.range(0, num_uniform):
+        entry = tl.load(Tiles + at)
+        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
+        row = start + tile_number(entry) * KEYS
+        key = load_rows(Key, row, head * key_head, key_row, total_rows, KEYS, D, TMA)
+        value = load_rows(Value, row, head * value_head, value_row, total_rows, KEYS, D, TMA)
+        if UPCAST:
+            key, value = key.to(tl.float32), value.to(tl.float32)
+        product = tl.dot(query, key.T, input_precision=PRECISION)
+        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        _, gradient = score_gradients(
+            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
+        )
+        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+
+    for at in tl.range(num_uniform, num_tiles):
+        first_key = tile_number(tl.load(Tiles + at)) * KEYS
+        key_place = first_key + tl.arange(0, KEYS)
+        real_key = key_place < length
+        key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)
+        value = load_rows(Value, start + first_key, head * value_head, value_row, total_rows, KEYS, D, TMA)
+        key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
+        if UPCAST:
+            key, value = key.to(tl.float32), value.to(tl.float32)
+        key_time = tl.zeros([KEYS], tl.int32)
+        if NUM_TIME > 0:
+            key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
+        bias = tile_bias(
+            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
+            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
+        )  # fmt: skip
+        visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
+        visible = visible & real_key[None, :]
+        product = tl.dot(query, key.T, input_precision=PRECISION)
+        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        _, gradient = score_gradients(
+            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
+        )
+        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+
+    slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
+    query_gradient *= scale * inverse_normaliser
+    tl.store(QueryGradient + slot, query_gradient.to(QueryGradient.dtype.element_ty), mask=real[:, None])

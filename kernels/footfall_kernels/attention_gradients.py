@@ -1,0 +1,50 @@
+"""Attention gradients: what both backward kernels do alike with one tile of scores."""
+
+import triton
+import triton.language as tl
+
+from footfall_kernels.attention_tiles import LOG2E, SILU, distance_bucket, look_up
+from footfall_kernels.device_functions import bucket_of, sigmoid, tanh
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def score_gradients(  # type: ignore[no-untyped-def]
+    product, bias, output_product, log_sum, delta, visible, scale,
+    KIND: tl.constexpr, MASK: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Weights of a tile and gradients of its scores, from query . key and output gradient . value."""
+    if KIND == SILU:
+        half = product * (0.5 * scale) + 0.5 * bias
+        if FAST:
+            turn = tanh(half)
+            gate = 0.5 * turn + 0.5
+            weight = half * turn + half
+        else:
+            gate = sigmoid(2.0 * half, FAST)
+            weight = 2.0 * half * gate
+        gradient = output_product * (
+            gate * (1.0 - weight) + weight
+        )  # silu' = gate + score * gate * (1 - gate)
+    else:
+        weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
+        gradient = weight * (output_product - delta)
+    if MASK:
+        weight = tl.where(visible, weight, 0.0)
+        gradient = tl.where(visible, gradient, 0.0)
+    return weight, gradient
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def tile_bias(  # type: ignore[no-untyped-def]
+    query_place, key_place, query_time, key_time, history, position_table, time_table,
+    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Bias of every pair of broadcast places and times."""
+    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
+    if NUM_POSITION > 0:
+        bias += look_up(
+            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
+        )
+    if NUM_TIME > 0:
+        bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
+    return bias
