@@ -7,12 +7,13 @@ same pass (five matrix products, fp32 atomic additions) or not at all it adds up
 import triton
 import triton.language as tl
 
-from footfall_kernels.attention_gradients import score_gradients, tile_bias
+from footfall_kernels.attention_gradients import score_gradients
 from footfall_kernels.attention_tiles import (
     SOFTMAX,
     load_rows,
     load_table,
     position_bucket,
+    tile_bias,
     tile_number,
     time_bucket,
     uniform_bias,

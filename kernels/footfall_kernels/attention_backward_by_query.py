@@ -3,11 +3,12 @@
 import triton
 import triton.language as tl
 
-from footfall_kernels.attention_gradients import score_gradients, tile_bias
+from footfall_kernels.attention_gradients import score_gradients
 from footfall_kernels.attention_tiles import (
     SOFTMAX,
     load_rows,
     load_table,
+    tile_bias,
     tile_number,
     uniform_bias,
     visible_pairs,

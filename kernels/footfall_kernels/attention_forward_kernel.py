@@ -7,16 +7,14 @@ from footfall_kernels.attention_tiles import (
     LOG2E,
     SILU,
     SOFTMAX,
-    distance_bucket,
     load_rows,
     load_table,
-    look_up,
     silu_of_double,
+    tile_bias,
     tile_number,
     uniform_bias,
     visible_pairs,
 )
-from footfall_kernels.device_functions import bucket_of
 from footfall_kernels.tile_plan_triton import MASKED, MIXED, UNIFORM
 
 
@@ -81,6 +79,9 @@ def attention_forward(  # type: ignore[no-untyped-def]
     query = load_rows(Query, start + first, head * query_head, query_row, total_rows, QUERIES, D, TMA)
     if UPCAST:
         query = query.to(tl.float32)
+    query_time = tl.zeros([QUERIES], tl.int32)
+    position_table = tl.zeros([TABLE], tl.float32)
+    time_table = tl.zeros([TABLE], tl.float32)
     if NUM_TIME > 0:
         query_time = tl.load(Time + start + place, mask=place < length, other=0)
         time_table = load_table(TimeBias, NUM_TIME, TABLE)
@@ -111,14 +112,13 @@ def attention_forward(  # type: ignore[no-untyped-def]
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
         product = tl.dot(query, key.T, input_precision=PRECISION)
-        bias = tl.zeros([QUERIES, KEYS], tl.float32)
-        if NUM_POSITION > 0:
-            bucket = distance_bucket(place[:, None], key_place[None, :], history, NUM_POSITION)
-            bias += look_up(position_table, bucket, QUERIES, KEYS)
+        key_time = tl.zeros([KEYS], tl.int32)
         if NUM_TIME > 0:
             key_time = tl.load(Time + start + key_place)
-            bucket = bucket_of(query_time[:, None] - key_time[None, :], NUM_TIME)
-            bias += look_up(time_table, bucket, QUERIES, KEYS)
+        bias = tile_bias(
+            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
+            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
+        )  # fmt: skip
         accumulator, highest, total = _accumulate(
             accumulator, highest, total, product, bias, value, True, scale, KIND, MIXED, FAST, PRECISION
         )
@@ -133,14 +133,13 @@ def attention_forward(  # type: ignore[no-untyped-def]
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
         product = tl.dot(query, key.T, input_precision=PRECISION)
-        bias = tl.zeros([QUERIES, KEYS], tl.float32)
-        if NUM_POSITION > 0:
-            bucket = distance_bucket(place[:, None], key_place[None, :], history, NUM_POSITION)
-            bias += look_up(position_table, bucket, QUERIES, KEYS)
+        key_time = tl.zeros([KEYS], tl.int32)
         if NUM_TIME > 0:
             key_time = tl.load(Time + start + key_place, mask=key_place < length, other=0)
-            bucket = bucket_of(query_time[:, None] - key_time[None, :], NUM_TIME)
-            bias += look_up(time_table, bucket, QUERIES, KEYS)
+        bias = tile_bias(
+            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
+            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
+        )  # fmt: skip
         visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
         accumulator, highest, total = _accumulate(
             accumulator, highest, total, product, bias, value, visible, scale, KIND, MASKED, FAST, PRECISION

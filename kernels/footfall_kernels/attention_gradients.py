@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from footfall_kernels.attention_tiles import LOG2E, SILU, distance_bucket, look_up
-from footfall_kernels.device_functions import bucket_of, sigmoid, tanh
+from footfall_kernels.attention_tiles import LOG2E, SILU
+from footfall_kernels.device_functions import sigmoid, tanh
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -32,19 +32,3 @@ def score_gradients(  # type: ignore[no-untyped-def]
         weight = tl.where(visible, weight, 0.0)
         gradient = tl.where(visible, gradient, 0.0)
     return weight, gradient
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def tile_bias(  # type: ignore[no-untyped-def]
-    query_place, key_place, query_time, key_time, history, position_table, time_table,
-    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Bias of every pair of broadcast places and times."""
-    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
-    if NUM_POSITION > 0:
-        bias += look_up(
-            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
-        )
-    if NUM_TIME > 0:
-        bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
-    return bias

@@ -81,3 +81,19 @@ def visible_pairs(query, key, history, window, prefix):  # type: ignore[no-untyp
     position = tl.minimum(query, history)
     near = (position - key < window) | (key < prefix)
     return ((key < history) & (key <= position) & near) | (key == query)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def tile_bias(  # type: ignore[no-untyped-def]
+    query_place, key_place, query_time, key_time, history, position_table, time_table,
+    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Bias of every pair of broadcast places and times."""
+    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
+    if NUM_POSITION > 0:
+        bias += look_up(
+            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
+        )
+    if NUM_TIME > 0:
+        bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
+    return bias
