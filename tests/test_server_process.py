@@ -112,8 +112,8 @@ def test_a_server_that_is_still_loading_ends_within_10_seconds(
         processes = children()
         command.send_signal(how)
         said, complaints = command.communicate(timeout=10)
-        assert (command.returncode, said) == (0, "")
         assert complaints.endswith("stopped\n")
+        assert (command.returncode, said) == (0, "")
         assert eventually(lambda: not any(_runs(process) for process in processes), 1)
         assert not list(Path("/dev/shm").glob(f"footfall-{command.pid}-*"))
     finally:

@@ -2,7 +2,8 @@
 
 import contextlib
 import signal
-import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -44,9 +45,13 @@ def serve(
     options = ServeOptions(
         bind, http_port, grpc_port, metrics_port, grpc_tls_cert, grpc_tls_key, grpc_tls_root, key
     )
-    ended = threading.Event()
+    signals: list[int] = []  # not a threading.Event: a handler that interrupts its wait would wait for its lock
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda caught, _: signals.append(caught))
+
+    def ended() -> bool:
+        return bool(signals)
+
     say(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
     with contextlib.suppress(Ended), running_server(repository, options, say, ended) as state:
         facts = {
@@ -61,10 +66,11 @@ def serve(
     say("stopped")
 
 
-def _wait(ended: threading.Event, pid: int) -> None:
+def _wait(ended: Callable[[], bool], pid: int) -> None:
     from footfall.errors import NotReadyError
     from footfall_serving.state import is_running
 
-    while not ended.wait(0.5):
+    while not ended():
         if not is_running(pid):
             raise NotReadyError("the server ended by itself; its log tells why")
+        time.sleep(0.2)

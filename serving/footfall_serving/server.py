@@ -2,13 +2,12 @@
 
 import contextlib
 import ctypes
+import http.client
 import os
 import secrets
 import signal
 import subprocess
-import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,12 +79,12 @@ def running_server(
     repository: Path,
     options: ServeOptions = ANY_PORTS,
     say: Callable[[str], None] = lambda line: None,
-    ended: threading.Event | None = None,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[ServerState]:
     """Serve the repository's live version until the block ends, supervised; yields once it is ready.
 
     Raises InputError where the repository has no whole live version or a port is taken, NotReadyError where the
-    server does not come up, Ended where `ended` is set before it does.
+    server does not come up, Ended where `ended` is true before it does.
     """
     _live_number(repository)
     with contextlib.ExitStack() as stack:
@@ -93,7 +92,7 @@ def running_server(
             _pin_live(repository)
             state, process = _start(repository, options)
             stack.callback(_stop, process, state)
-            _wait_until_ready(state, process, repository / LOG_FILE, ended or threading.Event())
+            _wait_until_ready(state, process, repository / LOG_FILE, ended)
             stack.callback(remove_state, repository)
             write_state(repository, state)
         supervisor = Supervisor(repository, state, say)
@@ -185,16 +184,17 @@ def _end_with_parent() -> None:
 
 
 def _wait_until_ready(
-    state: ServerState, process: subprocess.Popen[bytes], log: Path, ended: threading.Event
+    state: ServerState, process: subprocess.Popen[bytes], log: Path, ended: Callable[[], bool]
 ) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
+        if ended():
+            raise Ended
         if process.poll() is not None:
             raise NotReadyError(f"the server ended with code {process.returncode}: {_last_error(log)}")
         if _is_ready(state):
             return
-        if ended.wait(0.1):
-            raise Ended
+        time.sleep(0.1)
     raise NotReadyError(f"the server was not ready within {READY_TIMEOUT_S:.0f} s: {_last_error(log)}")
 
 
@@ -203,7 +203,7 @@ def _is_ready(state: ServerState) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):  # nobody listens yet, or another process for a moment
         return False
 
 
