@@ -1,4 +1,4 @@
-"""Training and serving agree: the same raw events give the same indices and gaps, byte for byte."""
+"""Training and serving agree: the same raw events give the same indices, gaps and times, byte for byte."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -9,7 +9,9 @@ import polars as pl
 import tritonclient.grpc as grpcclient
 from conftest import MAX_LENGTH
 
+from footfall.contract import HISTORY_COLUMNS
 from footfall.history import model_input
+from footfall_export.engine import columns
 from footfall_serving.state import ServerState
 from footfall_training.dataset import Dataset
 
@@ -23,10 +25,10 @@ def raw_events(shop: Path) -> dict[str, pl.DataFrame]:
 
 
 def trained_on(dataset: Dataset) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:  # type: ignore[type-arg]
-    """What training reads of every user: item, action and gap of the newest events."""
+    """What training reads of every user: the columns of the newest events."""
     inputs = model_input(dataset.histories, MAX_LENGTH)
     for user, (start, end) in zip(dataset.users, pairwise(inputs.offsets.tolist()), strict=True):
-        yield user.decode(), (inputs.item[start:end], inputs.action[start:end], inputs.gap[start:end])
+        yield user.decode(), tuple(column[start:end] for column in columns(inputs))
 
 
 def test_the_running_servers_preprocess_gives_what_training_read(
@@ -39,8 +41,9 @@ def test_the_running_servers_preprocess_gives_what_training_read(
             rows = raw[user]
             answer = client.infer("preprocess", _inputs(rows))
             length = int(answer.as_numpy("history_length")[0, 0])
-            for name, array in zip(("history_item", "history_action", "history_gap"), expected, strict=True):
-                assert answer.as_numpy(name)[0, :length].tobytes() == array.tobytes(), (user, name)
+            for tensor, array in zip(HISTORY_COLUMNS, expected, strict=True):
+                got = answer.as_numpy(tensor.name)[0, :length]
+                assert got.tobytes() == array.tobytes(), (user, tensor.name)
             compared += length
             repeats += len(rows) - len(rows.unique())
     assert compared > 1000

@@ -25,9 +25,9 @@ def test_every_event_but_a_users_first_is_a_target_exactly_once(lengths: list[in
     windows = Windows.cut(data, np.array(lengths), max_length=7)
     seen: Counter[int] = Counter()
     for batch in windows.epoch(batch_size=3, seed=1, epoch=0):
-        assert batch.offsets.diff().max() <= 7
-        assert batch.offsets.diff().min() >= 1
-        assert (batch.next_item - batch.item == 1).all()
+        assert batch.inputs.offsets.diff().max() <= 7
+        assert batch.inputs.offsets.diff().min() >= 1
+        assert (batch.next_item - batch.inputs.item == 1).all()
         seen.update(batch.next_item.tolist())
     firsts = {int(start) + 1 for start in data.offsets[:-1]}
     assert seen == Counter(set(range(1, data.num_events + 1)) - firsts)

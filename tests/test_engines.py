@@ -18,6 +18,7 @@ from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
 from footfall_export.torch_engine import TorchEngine
 from footfall_export.version import Version, version_folder
 from footfall_training.checkpoint import Checkpoint
+from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
 
 
@@ -53,7 +54,7 @@ def batch(users: list[Ask]) -> Batch:
     lengths = [len(user.item[-20:]) for user in users]
     item = np.array([index for user in users for index in user.item[-20:]], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    inputs = ModelInput(item, item % NUM_RAW_ACTIONS, item % NUM_RAW_GAPS, offsets)
+    inputs = ModelInput(item, item % NUM_RAW_ACTIONS, item % NUM_RAW_GAPS, item * 7, offsets)
     lists = [
         [np.array(getattr(user, name), dtype=np.int32) for user in users]
         for name in ("excluded", "candidate")
@@ -75,8 +76,9 @@ def slow_answer(model: SequenceModel, user: Ask) -> Answer:
         for item in user.item[-20:]
     ]
     if events:
-        item, action, gap = torch.tensor(events).T
-        hidden = model.encode(item, action, gap, torch.tensor([0, len(events)]))[-1].detach()
+        columns = (*np.array(events, dtype=np.int32).T, np.array(user.item[-20:], dtype=np.int32) * 7)
+        inputs = ModelInput(*columns, np.array([0, len(events)]))
+        hidden = model.encode(PackedInputs.of(inputs, torch.device("cpu")), "reference")[-1].detach()
         score = (model.item_table() @ hidden).detach().numpy().copy()
         probability = model.action_logits(hidden).softmax(0).detach().numpy()
     else:
@@ -146,6 +148,7 @@ def test_the_batch_is_padded_to_powers_of_two_and_histories_to_no_more_than_the_
         "history_item": (2, 20),
         "history_action": (2, 20),
         "history_gap": (2, 20),
+        "history_time": (2, 20),
         "history_length": (2, 1),
         "excluded_index": (2, 64),
         "candidate_index": (2, 4),

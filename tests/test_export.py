@@ -173,7 +173,13 @@ def test_another_lineage_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> No
         ({"backend": "tensorrt"}, "backend tensorrt runs a TensorRT plan"),
         ({"max_top_k": 5000}, "max_top_k is 5000"),
         ({"engine": "torch", "device": "gpu"}, "unknown device 'gpu'; there are cpu, cuda and cuda:N"),
-        ({"device": "cuda"}, "device cuda is for the torch engine; onnxruntime has one of its own"),
+        (
+            {"engine": "torch", "implementation": "c"},
+            "unknown implementation 'c'; there are reference, triton",
+        ),
+        ({"engine": "torch", "cache_mib": -1}, "cache_mib is -1, it must be in 0"),
+        ({"implementation": "triton"}, "implementation triton is for the torch engine, not for onnxruntime"),
+        ({"device": "cuda"}, "device cuda is for the torch engine, not for onnxruntime"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, str], sentence: str) -> None:

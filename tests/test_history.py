@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.contract import NUM_GAPS, UNKNOWN_TIME
+from footfall.contract import NUM_GAPS, TIME_ORIGIN_S, UNKNOWN_TIME
 from footfall.history import (
     Histories,
     HistoryRules,
@@ -17,6 +17,7 @@ from footfall.history import (
     model_input,
     newest,
     pad,
+    seconds,
     sort_by_time,
     time_gaps,
 )
@@ -107,6 +108,15 @@ def test_the_first_kept_event_of_a_truncated_history_has_no_gap() -> None:
     inputs = model_input(pack([(1, 1, 1_000), (2, 1, 2_000), (3, 1, 4_000)]), max_length=2)
     assert inputs.item.tolist() == [2, 3]
     assert inputs.gap.tolist() == [0, 3]
+
+
+def test_seconds_count_from_the_origin_and_unknown_times_are_those_of_the_neighbour() -> None:
+    origin = TIME_ORIGIN_S * 1000
+    known = [(1, 1, origin + 1_999), (1, 1, UNKNOWN_TIME), (1, 1, origin + 5_000), (1, 1, UNKNOWN_TIME)]
+    late = [(1, 1, UNKNOWN_TIME), (1, 1, origin - 3_000)]
+    histories = pack(known, [(1, 1, UNKNOWN_TIME)], late, [], [(1, 1, 2**62)])
+    assert seconds(histories).tolist() == [1, 1, 5, 5, 0, -3, -3, 2**31 - 1]
+    assert seconds(pack([], [])).tolist() == []
 
 
 def test_encoding_drops_and_counts_what_the_vocabulary_does_not_know() -> None:

@@ -1,64 +1,108 @@
-"""The model: packed and padded agree, the future and other users stay out of sight."""
+"""The model: packed and padded agree, the future and other users stay out of sight, for both encoders."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from footfall.errors import InputError
+from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
+from footfall_training.options import EncoderName, ModelConfig
 
 CONFIG = ModelConfig(num_items=30, num_actions=3, width=16, num_heads=4, max_length=12)
+ENCODERS: tuple[EncoderName, ...] = ("softmax", "hstu")
+both_encoders = pytest.mark.parametrize("encoder", ENCODERS)
 
 
-def model() -> SequenceModel:
+def model(encoder: EncoderName) -> SequenceModel:
     torch.manual_seed(0)
-    return SequenceModel(CONFIG).eval()
+    made = SequenceModel(replace(CONFIG, encoder=encoder)).eval()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith("_bias"):  # HSTU's tables start at 0
+                parameter.normal_()
+    return made
 
 
-def events(*lengths: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def events(*lengths: int) -> PackedInputs:
     torch.manual_seed(1)
     total = sum(lengths)
     offsets = torch.tensor([0, *lengths]).cumsum(0)
-    return (
-        torch.randint(1, 31, (total,)),
-        torch.randint(1, 4, (total,)),
-        torch.randint(0, 40, (total,)),
-        offsets,
+    return PackedInputs(
+        item=torch.randint(1, 31, (total,)),
+        action=torch.randint(1, 4, (total,)),
+        gap=torch.randint(0, 40, (total,)),
+        position=torch.cat([torch.arange(length) for length in lengths]),
+        time=torch.randint(0, 1_000, (total,)).cumsum(0).int(),
+        offsets=offsets,
     )
 
 
-def test_packed_and_padded_histories_give_the_same_states() -> None:
-    item, action, gap, offsets = events(5, 1, 12)
-    packed = model().encode(item, action, gap, offsets)
-    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        one = slice(start, end)
-        padded = [torch.nn.functional.pad(x[one], (0, 12 - (end - start)))[None] for x in (item, action, gap)]
-        alone = model().encode_padded(*padded)[0, : end - start]
-        torch.testing.assert_close(packed[one], alone, atol=1e-5, rtol=1e-5)
+def encode(inputs: PackedInputs, encoder: EncoderName) -> Tensor:
+    return model(encoder).encode(inputs, "reference").detach()
 
 
-def test_an_event_changes_no_state_before_it_and_none_of_another_user() -> None:
-    item, action, gap, offsets = events(6, 4)
-    before = model().encode(item, action, gap, offsets)
-    item[3] = item[3] % 30 + 1
-    after = model().encode(item, action, gap, offsets)
+@both_encoders
+def test_packed_and_padded_histories_give_the_same_states(encoder: EncoderName) -> None:
+    inputs = events(5, 1, 12)
+    packed = encode(inputs, encoder)
+    for start, end in zip(inputs.offsets[:-1].tolist(), inputs.offsets[1:].tolist(), strict=True):
+        one, padding = slice(start, end), (0, 12 - (end - start))
+        columns = (inputs.item, inputs.action, inputs.gap, inputs.time)
+        padded = [torch.nn.functional.pad(column[one], padding)[None] for column in columns]
+        alone = model(encoder).encode_padded(*padded)[0, : end - start]
+        torch.testing.assert_close(packed[one], alone, atol=1e-4, rtol=1e-5)
+
+
+@both_encoders
+def test_the_triton_kernels_give_the_references_states_and_gradients(encoder: EncoderName) -> None:
+    config = replace(CONFIG, encoder=encoder, width=64, num_heads=2)
+    inputs = events(5, 1, 12)
+    results = []
+    for implementation in ("reference", "triton"):
+        torch.manual_seed(0)
+        made = SequenceModel(config).eval()
+        states = made.encode(inputs, implementation)
+        states.square().mean(0)[:7].sum().backward()  # type: ignore[no-untyped-call]
+        results.append([states.detach(), *(parameter.grad for parameter in made.parameters())])
+    for reference, triton in zip(*results, strict=True):
+        torch.testing.assert_close(triton, reference, atol=2e-4, rtol=1e-3)
+
+
+@both_encoders
+def test_an_event_changes_no_state_before_it_and_none_of_another_user(encoder: EncoderName) -> None:
+    inputs = events(6, 4)
+    before = encode(inputs, encoder)
+    inputs.item[3] = inputs.item[3] % 30 + 1
+    after = encode(inputs, encoder)
     unchanged = [0, 1, 2, 6, 7, 8, 9]
-    assert torch.equal(before[unchanged], after[unchanged])
+    torch.testing.assert_close(before[unchanged], after[unchanged], atol=1e-6, rtol=1e-6)
     assert not torch.allclose(before[3:6], after[3:6])
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_item_action_and_gap_each_matter(which: int) -> None:
-    columns = list(events(4))
-    before = model().encode(*columns)
-    columns[which] = columns[which].clone()
-    columns[which][0] = columns[which][0] % 3 + 1 if which else columns[which][0] % 30 + 1
-    assert not torch.allclose(before, model().encode(*columns))
+@both_encoders
+@pytest.mark.parametrize(("column", "largest"), [("item", 30), ("action", 3), ("gap", 39), ("position", 11)])
+def test_every_column_matters(encoder: EncoderName, column: str, largest: int) -> None:
+    inputs = events(4)
+    values = getattr(inputs, column).clone()
+    values[0] = values[0] % largest + 1
+    changed = replace(inputs, **{column: values})
+    assert not torch.allclose(encode(inputs, encoder), encode(changed, encoder))
 
 
-def test_the_padding_row_of_the_item_table_is_zero() -> None:
-    assert model().item_table()[0].abs().sum() == 0
+def test_hstu_reads_how_far_apart_events_are_and_not_when_they_were() -> None:
+    inputs = events(4)
+    apart = replace(inputs, time=inputs.time * 100)
+    later = replace(inputs, time=inputs.time + 123_456)
+    assert not torch.allclose(encode(inputs, "hstu"), encode(apart, "hstu"))
+    assert torch.equal(encode(inputs, "hstu"), encode(later, "hstu"))
+
+
+@both_encoders
+def test_the_padding_row_of_the_item_table_is_zero(encoder: EncoderName) -> None:
+    assert model(encoder).item_table()[0].abs().sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -67,6 +111,7 @@ def test_the_padding_row_of_the_item_table_is_zero() -> None:
         ({"width": 15, "num_heads": 2}, "not a multiple"),
         ({"num_items": 0}, "num_items is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"encoder": "lstm"}, "unknown encoder 'lstm'; there are softmax, hstu"),
     ],
 )
 def test_impossible_sizes_are_refused(change: dict[str, int], sentence: str) -> None:

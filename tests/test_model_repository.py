@@ -17,6 +17,7 @@ from footfall.contract import (
     MAX_BATCH,
     REQUEST,
     RESPONSE,
+    USER_ID,
 )
 from footfall.errors import InputError
 from footfall_export.repository import (
@@ -101,7 +102,8 @@ def test_every_tensor_of_the_ensemble_comes_from_the_request_or_an_earlier_step(
 
 def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(committed: Path) -> None:
     config = parsed(committed / "ranker" / "config.pbtxt")
-    assert [x.name for x in config.input] == [tensor.name for tensor in ENGINE_INPUTS]
+    assert [x.name for x in config.input] == [tensor.name for tensor in (*ENGINE_INPUTS, USER_ID)]
+    assert [x.name for x in config.input if x.optional] == [USER_ID.name]
     assert [x.name for x in config.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
     assert config.HasField("dynamic_batching")
     assert {x.name for x in config.input if not x.allow_ragged_batch} == {"history_length"}
@@ -113,6 +115,7 @@ def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
     assert config.default_model_filename == "model.plan"
     assert not any(x.allow_ragged_batch for x in config.input)
     python = step_config("ranker", [3], "python")
+    assert python.input.pop().name == USER_ID.name
     for mine, theirs in zip([*config.input, *config.output], [*python.input, *python.output], strict=True):
         assert (mine.name, mine.data_type, list(mine.dims)) == (
             theirs.name,

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footfall.contract import MAX_CANDIDATES, MAX_EVENTS_READ, PADDING_INDEX, UNKNOWN_INDEX
+from footfall.contract import (
+    CANDIDATE_INDEX,
+    EXCLUDED_INDEX,
+    HISTORY_COLUMNS,
+    MAX_CANDIDATES,
+    MAX_EVENTS_READ,
+    PADDING_INDEX,
+    UNKNOWN_INDEX,
+)
 from footfall.errors import InputError
 from footfall_export.version import Version, version_folder
 from footfall_serving.request import padded, read_request, to_indices
@@ -73,8 +81,8 @@ def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> N
 
 def test_an_empty_history_and_no_candidates_are_padding_of_length_1(version: Version) -> None:
     indices, _, _ = to_indices(read_request({"item_id": texts()}, max_top_k=100), version)
-    for name in ("history_item", "history_action", "history_gap", "excluded_index", "candidate_index"):
-        assert indices[name].tolist() == [PADDING_INDEX]
+    for tensor in (*HISTORY_COLUMNS, EXCLUDED_INDEX, CANDIDATE_INDEX):
+        assert indices[tensor.name].tolist() == [PADDING_INDEX]
     assert indices["history_length"].tolist() == [0]
 
 
@@ -114,6 +122,7 @@ def test_padding_makes_every_list_a_power_of_two_but_never_longer_than_the_model
         "history_item": 20,
         "history_action": 20,
         "history_gap": 20,
+        "history_time": 20,
         "history_length": 1,
         "excluded_index": 32,
         "candidate_index": 1,

@@ -7,6 +7,7 @@ import typer
 
 from footfall.contract import DEFAULT_MAX_TOP_K
 from footfall_cli.output import JsonOption, say, show
+from footfall_training.options import ImplementationName
 
 
 def export(
@@ -21,6 +22,13 @@ def export(
     device: Annotated[
         str, typer.Option(help="Where the torch engine is to run: cpu, cuda or cuda:N.")
     ] = "cpu",
+    implementation: Annotated[
+        ImplementationName | None,
+        typer.Option(help="Of the torch engine's kernels; by default triton on cuda, reference on cpu."),
+    ] = None,
+    cache_mib: Annotated[
+        int, typer.Option(help="What the torch engine keeps of returning users, in MiB; 0: nothing.")
+    ] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a checkpoint for a runtime, compare it with torch, and add it to a model repository.
@@ -30,7 +38,7 @@ def export(
     from footfall_export.export import ExportOptions
     from footfall_export.export import export as export_version
 
-    options = ExportOptions(engine, precision, max_top_k, backend, device)
+    options = ExportOptions(engine, precision, max_top_k, backend, device, implementation, cache_mib)
     say(f"exporting {checkpoint} for {engine} in {precision}")
     result = export_version(checkpoint, repository, options)
     parity = result["parity"]

@@ -23,6 +23,9 @@ def recommend(
     k: Annotated[int, typer.Option("-k", "--top-k", help="Length of the list.")] = DEFAULT_TOP_K,
     candidate: Annotated[list[str] | None, typer.Option(help="Rank only these; may be repeated.")] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="List items of the history too.")] = False,
+    user: Annotated[
+        str | None, typer.Option(help="Who asks: the server may reuse what it computed of this user.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
     tls_root: Annotated[
         Path | None, typer.Option(help="PEM root of the server's certificate; uses TLS.")
@@ -40,7 +43,7 @@ def recommend(
         actions = list(client.recommend([], k=1).action_probability)
         history = [_event(text, actions) for text in item or []]
         started = time.perf_counter()
-        answer = client.recommend(history, k, candidate, exclude_seen=not keep_seen)
+        answer = client.recommend(history, k, candidate, exclude_seen=not keep_seen, user=user)
         milliseconds = (time.perf_counter() - started) * 1000
     result: dict[str, Any] = {
         "items": [vars(listed) for listed in answer.items],

@@ -7,7 +7,7 @@ import typer
 
 from footfall_cli.output import JsonOption, show
 from footfall_training.dataset import Dataset, SplitName
-from footfall_training.options import LossName, ModelConfig, TrainOptions
+from footfall_training.options import EncoderName, ImplementationName, LossName, ModelConfig, TrainOptions
 
 
 def train(
@@ -21,6 +21,9 @@ def train(
         int, typer.Option(help="Newest events of a history the model reads.")
     ] = ModelConfig.max_length,
     dropout: Annotated[float, typer.Option(help="Dropout rate.")] = ModelConfig.dropout,
+    encoder: Annotated[
+        EncoderName, typer.Option(help="A transformer's layers, or HSTU's.")
+    ] = ModelConfig.encoder,
     epochs: Annotated[int, typer.Option(help="Passes over the data at most.")] = TrainOptions.epochs,
     batch_size: Annotated[int, typer.Option(help="Histories a batch.")] = TrainOptions.batch_size,
     learning_rate: Annotated[
@@ -48,6 +51,10 @@ def train(
     split: Annotated[SplitName, typer.Option(help="How events are held out.")] = TrainOptions.split,
     seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = TrainOptions.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = TrainOptions.device,
+    implementation: Annotated[
+        ImplementationName | None,
+        typer.Option(help="Of the kernels; by default triton on cuda, reference (plain torch) on cpu."),
+    ] = TrainOptions.implementation,
     as_json: JsonOption = False,
 ) -> None:
     """Train a sequence model on a prepared data set.
@@ -65,6 +72,7 @@ def train(
         num_heads=num_heads,
         max_length=max_length,
         dropout=dropout,
+        encoder=encoder,
     )
     options = TrainOptions(
         epochs=epochs,
@@ -82,6 +90,7 @@ def train(
         split=split,
         seed=seed,
         device=device,
+        implementation=implementation,
     )
     metrics = train_model(data, out, config, options, resume=resume)
     best = metrics["validation"]

@@ -46,13 +46,16 @@ class AsyncClient:
         k: int = DEFAULT_TOP_K,
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
+        user: str | None = None,
     ) -> Recommendation:
         """See Client.recommend."""
-        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen))
+        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen, user))
 
-    async def score(self, history: History, candidates: Sequence[str]) -> dict[str, float | None]:
+    async def score(
+        self, history: History, candidates: Sequence[str], user: str | None = None
+    ) -> dict[str, float | None]:
         """See Client.score."""
-        return await self._run(self._calls.score(history, candidates))
+        return await self._run(self._calls.score(history, candidates, user))
 
     async def ready(self) -> bool:
         """See Client.ready."""

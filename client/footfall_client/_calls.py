@@ -38,13 +38,15 @@ class Calls:
     _served: dict[int, ServedModel] = field(default_factory=dict)
 
     def recommend(
-        self, history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool
+        self, history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool, user: str | None
     ) -> Flow[Recommendation]:
-        answer = yield Call("infer", encode(history, k, candidates, exclude_seen))
+        answer = yield Call("infer", encode(history, k, candidates, exclude_seen, user))
         served = yield from self._served_model(version_of(answer))
         return decode(answer, served.actions)
 
-    def score(self, history: History, candidates: Sequence[str]) -> Flow[dict[str, float | None]]:
+    def score(
+        self, history: History, candidates: Sequence[str], user: str | None
+    ) -> Flow[dict[str, float | None]]:
         """In parts no longer than the server's longest list; again if a swap came between two parts."""
         history = _checks.as_list("history", history)  # sent with every part
         scores: dict[str, float | None] = dict.fromkeys(_checks.ids("candidates", candidates))
@@ -52,7 +54,8 @@ class Calls:
         for _ in range(SCORE_ATTEMPTS):
             versions = set()
             for part in _parts(list(scores), served.max_top_k):
-                answer = yield Call("infer", encode(history, len(part), part, exclude_seen=False))
+                tensors = encode(history, len(part), part, exclude_seen=False, user=user)
+                answer = yield Call("infer", tensors)
                 versions.add(version_of(answer))
                 listed = decode(answer, (yield from self._served_model(version_of(answer))).actions)
                 scores |= dict.fromkeys(part) | {item.id: item.score for item in listed.items}

@@ -50,17 +50,21 @@ class Client:
         k: int = DEFAULT_TOP_K,
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
+        user: str | None = None,
     ) -> Recommendation:
         """The next items, best first, and the probability of each next action.
 
         history: events oldest first; an item id stands for an Event of it. candidates: rank only these.
+        user: any name for who asks; the server may then compute only what is new of a returning user's history.
         Raises InvalidRequest, DeadlineExceeded, Unavailable, ServerError.
         """
-        return self._run(self._calls.recommend(history, k, candidates, exclude_seen))
+        return self._run(self._calls.recommend(history, k, candidates, exclude_seen, user))
 
-    def score(self, history: History, candidates: Sequence[str]) -> dict[str, float | None]:
+    def score(
+        self, history: History, candidates: Sequence[str], user: str | None = None
+    ) -> dict[str, float | None]:
         """The score of every candidate, in their order; None for one the catalogue does not know."""
-        return self._run(self._calls.score(history, candidates))
+        return self._run(self._calls.score(history, candidates, user))
 
     def ready(self) -> bool:
         """Whether the server takes requests; False too where nobody answers."""

@@ -19,6 +19,7 @@ from footfall.contract import (
     SCORE,
     TIMESTAMP,
     TOP_K,
+    USER_ID,
     USER_VECTOR,
     Tensor,
 )
@@ -46,7 +47,9 @@ class ServedModel:
         return cls(int(parameters["version"]), actions, int(parameters["max_top_k"]))
 
 
-def encode(history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool) -> Tensors:
+def encode(
+    history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool, user: str | None
+) -> Tensors:
     """The request's tensors, each with the batch axis [1, ...]. Raises InvalidRequest."""
     events = _events(history)
     times = [_checks.epoch_ms(place, event.time) for place, event in enumerate(events)]
@@ -60,6 +63,8 @@ def encode(history: History, k: int, candidates: Sequence[str] | None, exclude_s
     ]
     if candidates is not None:
         tensors.append((CANDIDATE_ID, _texts("candidate", _checks.as_list("candidates", candidates))))
+    if user is not None:
+        tensors.append((USER_ID, _texts("user", [user])))
     return tensors
 
 

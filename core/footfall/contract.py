@@ -20,6 +20,9 @@ UNKNOWN_INDEX = 2**31 - 1
 UNKNOWN_TIME = 0
 """Epoch milliseconds of an event whose time is not known."""
 
+TIME_ORIGIN_S = 1_000_000_000
+"""Epoch seconds that a model counts an event's time from, so that int32 holds the years 1933 to 2069."""
+
 NUM_GAPS = 40
 """Time-gap buckets: 0 is unknown, b >= 2 holds [2**(b-2), 2**(b-1)) seconds (see history.time_gaps)."""
 
@@ -70,7 +73,9 @@ TIMESTAMP = Tensor("timestamp", "INT64", (-1,), optional=True)
 TOP_K = Tensor("top_k", "INT32", (1,), optional=True)
 CANDIDATE_ID = Tensor("candidate_id", "BYTES", (-1,), optional=True)
 EXCLUDE_SEEN = Tensor("exclude_seen", "BOOL", (1,), optional=True)
-REQUEST = (ITEM_ID, ACTION, TIMESTAMP, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN)
+USER_ID = Tensor("user_id", "BYTES", (1,), optional=True)
+"""Who asks; lets an engine keep what it computed of the history for the next request. Changes no answer."""
+REQUEST = (ITEM_ID, ACTION, TIMESTAMP, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN, USER_ID)
 
 RECOMMENDED_ID = Tensor("recommended_id", "BYTES", (-1,))
 SCORE = Tensor("score", "FP32", (-1,))
@@ -84,10 +89,12 @@ RESPONSE = (RECOMMENDED_ID, SCORE, ACTION_PROBABILITY, USER_VECTOR, MODEL_VERSIO
 HISTORY_ITEM = Tensor("history_item", "INT32", (-1,))
 HISTORY_ACTION = Tensor("history_action", "INT32", (-1,))
 HISTORY_GAP = Tensor("history_gap", "INT32", (-1,))
+HISTORY_TIME = Tensor("history_time", "INT32", (-1,))
 HISTORY_LENGTH = Tensor("history_length", "INT32", (1,))
 EXCLUDED_INDEX = Tensor("excluded_index", "INT32", (-1,))
 CANDIDATE_INDEX = Tensor("candidate_index", "INT32", (-1,))
-ENGINE_INPUTS = (HISTORY_ITEM, HISTORY_ACTION, HISTORY_GAP, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_INDEX)
+HISTORY_COLUMNS = (HISTORY_ITEM, HISTORY_ACTION, HISTORY_GAP, HISTORY_TIME)
+ENGINE_INPUTS = (*HISTORY_COLUMNS, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_INDEX)
 
 ITEM_INDEX = Tensor("item_index", "INT32", (-1,))
 ITEM_SCORE = Tensor("item_score", "FP32", (-1,))

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import DEFAULT_ACTION, FIRST_INDEX, NUM_GAPS, PADDING_INDEX, UNKNOWN_TIME
+from footfall.contract import (
+    DEFAULT_ACTION,
+    FIRST_INDEX,
+    NUM_GAPS,
+    PADDING_INDEX,
+    TIME_ORIGIN_S,
+    UNKNOWN_TIME,
+)
 from footfall.events import canonical_action
 from footfall.vocabulary import Vocabulary
 
@@ -60,11 +67,15 @@ class HistoryRules:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model reads, packed: item, action and gap int32 [events], offsets int64 [users + 1]."""
+    """What a model reads, packed: item, action, gap and time int32 [events], offsets int64 [users + 1].
+
+    gap is a bucket (see time_gaps), time in seconds (see seconds).
+    """
 
     item: NDArray[np.int32]
     action: NDArray[np.int32]
     gap: NDArray[np.int32]
+    time: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
 
@@ -114,9 +125,14 @@ def clean(histories: Histories, rules: HistoryRules) -> Histories:
 
 
 def model_input(histories: Histories, max_length: int) -> ModelInput:
-    """The newest `max_length` events of every history with their time gaps, ready for a model."""
-    recent = newest(histories, max_length)
-    return ModelInput(recent.item, recent.action.astype(np.int32), time_gaps(recent), recent.offsets)
+    """The newest `max_length` events of every history, ready for a model."""
+    return as_model_input(newest(histories, max_length))
+
+
+def as_model_input(histories: Histories) -> ModelInput:
+    """All events of every history, with their time gaps and seconds."""
+    action = histories.action.astype(np.int32)
+    return ModelInput(histories.item, action, time_gaps(histories), seconds(histories), histories.offsets)
 
 
 def sort_by_time(histories: Histories) -> Histories:
@@ -185,6 +201,25 @@ def time_gaps(histories: Histories) -> NDArray[np.int32]:
     first = histories.offsets[:-1]
     gaps[first[first < histories.num_events]] = 0
     return gaps
+
+
+def seconds(histories: Histories) -> NDArray[np.int32]:
+    """Whole seconds since TIME_ORIGIN_S of every event, int32 [events], cut to what an int32 holds.
+
+    An event of unknown time counts as simultaneous with the one before it, and before the first known time with that
+    one; a history without any known time is 0 throughout.
+    """
+    known = histories.time != UNKNOWN_TIME
+    whole = np.clip(histories.time // MS_PER_SECOND - TIME_ORIGIN_S, -(2**31), 2**31 - 1).astype(np.int32)
+    if known.all():
+        return whole
+    place, user = np.arange(len(known)), _user_of_event(histories)
+    last_known = np.maximum.accumulate(np.where(known, place, -1))
+    next_known = np.minimum.accumulate(np.where(known, place, len(known))[::-1])[::-1]
+    before = (last_known >= 0) & (user[last_known] == user)
+    after = (next_known < len(known)) & (user[np.minimum(next_known, len(known) - 1)] == user)
+    source = np.where(before, last_known, np.minimum(next_known, len(known) - 1))
+    return np.where(before | after, whole[source], np.int32(0))
 
 
 def pad(values: NDArray[np.int32], offsets: NDArray[np.int64], width: int) -> NDArray[np.int32]:

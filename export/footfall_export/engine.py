@@ -3,17 +3,20 @@
 Importing this module imports no runtime, so that the server's Python stub starts fast.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import PADDING_INDEX
+from footfall.contract import HISTORY_COLUMNS, HISTORY_LENGTH, PADDING_INDEX
 from footfall.errors import InputError
 from footfall.history import ModelInput, bucket_width, pad
 from footfall_export.version import Version
+
+NOBODY = b""
+"""The user of a request that names none."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,15 @@ class IndexLists:
 
 @dataclass(frozen=True)
 class Batch:
-    """What to rank for: packed histories, and each user's excluded items and candidates (none: the catalogue)."""
+    """What to rank for: packed histories, and each user's excluded items and candidates (none: the catalogue).
+
+    users: who each is, NOBODY where that is not known; an engine may keep what it computed of a known one.
+    """
 
     history: ModelInput
     excluded: IndexLists
     candidate: IndexLists
+    users: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,24 +84,29 @@ def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]
     lengths = np.diff(history.offsets)
     width = min(_width(history.offsets), max_length)
     return {
-        "history_item": pad(history.item, history.offsets, width),
-        "history_action": pad(history.action, history.offsets, width),
-        "history_gap": pad(history.gap, history.offsets, width),
+        **{
+            tensor.name: pad(values, history.offsets, width)
+            for tensor, values in zip(HISTORY_COLUMNS, columns(history), strict=True)
+        },
         "history_length": lengths.astype(np.int32)[:, None],
         "excluded_index": pad(excluded.values, excluded.offsets, _width(excluded.offsets)),
         "candidate_index": pad(candidate.values, candidate.offsets, _width(candidate.offsets)),
     }
 
 
-def unpad_history(row: dict[str, NDArray[np.int32]]) -> ModelInput:
-    """One user's history tensors [n] and history_length [1] -> packed, without what pads them."""
-    length = int(row["history_length"][0])
-    return ModelInput(
-        row["history_item"][:length],
-        row["history_action"][:length],
-        row["history_gap"][:length],
-        np.array([0, length]),
+def columns(history: ModelInput) -> tuple[NDArray[np.int32], ...]:
+    """In the order of contract.HISTORY_COLUMNS."""
+    return history.item, history.action, history.gap, history.time
+
+
+def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInput:
+    """Each user's history tensors [n] and history_length [1] -> packed, without what pads them."""
+    lengths = [int(row[HISTORY_LENGTH.name][0]) for row in rows]
+    joined = (
+        np.concatenate([row[tensor.name][:length] for row, length in zip(rows, lengths, strict=True)])
+        for tensor in HISTORY_COLUMNS
     )
+    return ModelInput(*joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
 def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:

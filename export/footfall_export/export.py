@@ -1,11 +1,12 @@
 """Export: a checkpoint becomes the next version of a model repository."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -34,22 +35,30 @@ from footfall_export.version import (
     version_numbers,
 )
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
-from footfall_training.options import check_device_name
+from footfall_training.options import ImplementationName, check_choice, check_device_name
 
 BACKENDS = ("python", "tensorrt")
+TORCH_ONLY = ("device", "implementation", "cache_mib")
+MAX_CACHE_MIB = 1 << 20
 MAX_TOP_K = 3840
 """TensorRT's limit of a top-k layer."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container. `device`: the torch engine's."""
+    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container.
+
+    Of the torch engine: `device`, `implementation` of its kernels (None: the device's), and `cache_mib`, what it
+    keeps of returning users at most.
+    """
 
     engine: str = "onnxruntime"
     precision: str = "fp32"
     max_top_k: int = DEFAULT_MAX_TOP_K
     backend: str = "python"
     device: str = "cpu"
+    implementation: ImplementationName | None = None
+    cache_mib: int = 256
 
     def __post_init__(self) -> None:
         for name, known in (("engine", ENGINES), ("precision", PRECISIONS), ("backend", BACKENDS)):
@@ -62,10 +71,14 @@ class ExportOptions:
         if self.engine == "onnxruntime" and self.precision == "bf16":
             raise InputError("ONNX Runtime has no bf16 kernels on a CPU; use fp32 or fp16, or engine torch")
         check_device_name(self.device)
-        if self.device != "cpu" and self.engine != "torch":
-            raise InputError(
-                f"device {self.device} is for the torch engine; {self.engine} has one of its own"
-            )
+        if self.implementation is not None:
+            check_choice("implementation", self.implementation, get_args(ImplementationName))
+        if not 0 <= self.cache_mib <= MAX_CACHE_MIB:
+            raise InputError(f"cache_mib is {self.cache_mib}, it must be in 0..{MAX_CACHE_MIB}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in TORCH_ONLY and value != field.default and self.engine != "torch":
+                raise InputError(f"{field.name} {value} is for the torch engine, not for {self.engine}")
 
 
 def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) -> dict[str, Any]:
@@ -95,6 +108,8 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "precision": options.precision,
         "backend": options.backend,
         "device": options.device,
+        "implementation": options.implementation,
+        "cache_mib": options.cache_mib if options.engine == "torch" else 0,
         "built_with": _built_with(options.engine),
         "lineage": checkpoint.lineage,
         "repeat_ms": checkpoint.rules.repeat_ms,

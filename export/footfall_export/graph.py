@@ -35,12 +35,14 @@ class RankerGraph(nn.Module):
         history_item: Tensor,
         history_action: Tensor,
         history_gap: Tensor,
+        history_time: Tensor,
         history_length: Tensor,
         excluded_index: Tensor,
         candidate_index: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """contract.ENGINE_INPUTS, int32 [users, ...], to contract.ENGINE_OUTPUTS."""
-        hidden = self.model.encode_padded(*self.known_events(history_item, history_action, history_gap))
+        events = self.known_events(history_item, history_action, history_gap)
+        hidden = self.model.encode_padded(*events, history_time)
         last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
         state = hidden.gather(1, last).squeeze(1)  # [users, width]
         return self.rank(state, history_length, excluded_index, candidate_index)

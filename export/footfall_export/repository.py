@@ -27,6 +27,7 @@ from footfall.contract import (
     RESPONSE,
     SCORE,
     TOP_K,
+    USER_ID,
     Tensor,
 )
 from footfall.errors import InputError
@@ -37,10 +38,10 @@ DATA_TYPES = {
     "BYTES": pb.TYPE_STRING,
     **{name: pb.DataType.Value(f"TYPE_{name}") for name in ("BOOL", "INT32", "INT64", "FP32")},
 }
-STEP_TENSORS = {
-    PREPROCESS: (REQUEST, ENGINE_INPUTS),
-    RANKER: (ENGINE_INPUTS, ENGINE_OUTPUTS),
-    POSTPROCESS: ((ITEM_INDEX, ITEM_SCORE, TOP_K), (RECOMMENDED_ID, SCORE, MODEL_VERSION)),
+STEP_OUTPUTS = {
+    PREPROCESS: ENGINE_INPUTS,
+    RANKER: ENGINE_OUTPUTS,
+    POSTPROCESS: (RECOMMENDED_ID, SCORE, MODEL_VERSION),
 }
 INSTANCES = 1
 """Processes of each step."""
@@ -78,7 +79,7 @@ def write_step_configs(repository: Path, loaded: Sequence[Version]) -> None:
 def write_ensemble_config(repository: Path, live: Version) -> None:
     with replacing(repository / ENSEMBLE / "1"):
         (repository / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
-    config = ensemble_config(live.number, parameters(live))
+    config = ensemble_config(live.number, live.backend, parameters(live))
     _write({config_path(repository, ENSEMBLE): config_text(config)})
 
 
@@ -137,12 +138,12 @@ def _read(path: Path) -> pb.ModelConfig:
 def step_config(step: str, versions: Sequence[int], backend: str) -> pb.ModelConfig:
     """A composing model. `backend` is the ranker's: with tensorrt the server runs the plan itself."""
     native = step == RANKER and backend == "tensorrt"
-    inputs, outputs = STEP_TENSORS[step]
+    inputs = step_inputs(step, backend)
     config = pb.ModelConfig(
         name=step,
         max_batch_size=MAX_BATCH,
         input=[_input(tensor, ragged=not native) for tensor in inputs],
-        output=[_output(tensor) for tensor in outputs],
+        output=[_output(tensor) for tensor in STEP_OUTPUTS[step]],
         # No queue delay: batches form while an instance is busy. 500 us in the ranker made a lone client wait
         # 0.9 ms longer (p50 4.2 to 5.1 ms) and 8 clients no shorter, on 2 busy CPU cores.
         dynamic_batching=pb.ModelDynamicBatching(),
@@ -155,12 +156,12 @@ def step_config(step: str, versions: Sequence[int], backend: str) -> pb.ModelCon
         config.backend = "python"
         config.instance_group.add(count=INSTANCES, kind=pb.ModelInstanceGroup.KIND_CPU)
     if step == RANKER:
-        config.model_warmup.append(_warmup(inputs))
+        config.model_warmup.append(_warmup())
     return config
 
 
-def ensemble_config(version: int, facts: dict[str, str]) -> pb.ModelConfig:
-    """The ensemble, each step pinned to `version`, so that one answer never mixes two."""
+def ensemble_config(version: int, backend: str, facts: dict[str, str]) -> pb.ModelConfig:
+    """The ensemble, each step pinned to `version`, so that one answer never mixes two; `backend` is its ranker's."""
     config = pb.ModelConfig(
         name=ENSEMBLE,
         platform="ensemble",
@@ -169,16 +170,21 @@ def ensemble_config(version: int, facts: dict[str, str]) -> pb.ModelConfig:
         output=[_output(tensor) for tensor in RESPONSE],
     )
     for step in COMPOSING_MODELS:
-        inputs, outputs = STEP_TENSORS[step]
         config.ensemble_scheduling.step.add(
             model_name=step,
             model_version=version,
-            input_map={tensor.name: tensor.name for tensor in inputs},
-            output_map={tensor.name: tensor.name for tensor in outputs},
+            input_map={tensor.name: tensor.name for tensor in step_inputs(step, backend)},
+            output_map={tensor.name: tensor.name for tensor in STEP_OUTPUTS[step]},
         )
     for name, value in facts.items():
         config.parameters[name].string_value = value
     return config
+
+
+def step_inputs(step: str, backend: str) -> tuple[Tensor, ...]:
+    """A composing model's; a plan that the server runs itself knows nothing of users."""
+    ranker = ENGINE_INPUTS if backend == "tensorrt" else (*ENGINE_INPUTS, USER_ID)
+    return {PREPROCESS: REQUEST, RANKER: ranker, POSTPROCESS: (ITEM_INDEX, ITEM_SCORE, TOP_K)}[step]
 
 
 def config_text(config: pb.ModelConfig) -> str:
@@ -199,10 +205,10 @@ def _output(tensor: Tensor) -> pb.ModelOutput:
     return pb.ModelOutput(name=tensor.name, data_type=DATA_TYPES[tensor.data_type], dims=tensor.dims)
 
 
-def _warmup(inputs: Sequence[Tensor]) -> pb.ModelWarmup:
+def _warmup() -> pb.ModelWarmup:
     """One empty history, so that the first real request does not pay for lazy set-up."""
     warmup = pb.ModelWarmup(name="empty_history", batch_size=1)
-    for tensor in inputs:
+    for tensor in ENGINE_INPUTS:
         warmup.inputs[tensor.name].CopyFrom(
             pb.ModelWarmup.Input(data_type=DATA_TYPES[tensor.data_type], dims=[1], zero_data=True)
         )
@@ -252,6 +258,6 @@ def write_reference(repository: Path) -> None:
     """The copy that stands in the project: the files of a version 1 that nobody exported, so without its facts."""
     facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
     configs = {step: step_config(step, [1], "python") for step in COMPOSING_MODELS}
-    configs[ENSEMBLE] = ensemble_config(1, facts)
+    configs[ENSEMBLE] = ensemble_config(1, "python", facts)
     _write({config_path(repository, model): config_text(config) for model, config in configs.items()})
     write_adaptors(repository, 1)

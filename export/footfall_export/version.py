@@ -12,6 +12,7 @@ from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest
 from footfall.history import HistoryRules
 from footfall.vocabulary import Vocabulary
+from footfall_training.options import ImplementationName
 
 KIND = "version"
 ONNX_FILE = "model.onnx"
@@ -19,7 +20,8 @@ PLAN_FILE = "model.plan"
 PARITY_FILE = "parity.json"
 CANARY_FILE = "canary.json"
 FIELDS = (
-    *("engine", "precision", "backend", "device", "lineage", "repeat_ms", "max_length", "max_top_k"),
+    *("engine", "precision", "backend", "device", "implementation", "cache_mib"),
+    *("lineage", "repeat_ms", "max_length", "max_top_k"),
     *("num_items", "actions", "metrics", "created"),
 )
 """Of the manifest, besides a finished folder's own."""
@@ -61,6 +63,17 @@ class Version:
     def device(self) -> str:
         """Where the torch engine runs: cpu, cuda or cuda:N."""
         return str(self.manifest["device"])
+
+    @property
+    def implementation(self) -> ImplementationName | None:
+        """Of the torch engine's kernels; None: the device's."""
+        implementation: ImplementationName | None = self.manifest["implementation"]
+        return implementation
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the torch engine keeps of returning users at most."""
+        return int(self.manifest["cache_mib"]) << 20
 
     @property
     def precision(self) -> str:

@@ -38,7 +38,8 @@ def decode_attention(
 ) -> Tensor:
     """Attention of new rows to the cached rows of their sequence and to new ones -> [batch, M, heads, head_dim].
 
-    q, k_new, v_new: [batch, M, heads, head_dim], head_dim 32, 64 or 128, of the cache's dtype: fp32, fp16 or bf16.
+    q, k_new, v_new: [batch, M, heads, head_dim] of the cache's dtype: fp32, fp16 or bf16; "triton" takes head_dim 32,
+    64 or 128.
     Row i of the batch reads sequence i of the cache, or sequences[i] (int32 or int64 [batch]). `causal`: the new rows
     follow the history, row i at position length + i, and see it, earlier new rows and themselves; else they are
     candidates, all at position `length`, and see the history and themselves alone.
@@ -52,7 +53,7 @@ def decode_attention(
 
     Raises InputError for wrong shapes, dtypes, devices, kinds and implementations.
     """
-    _check_rows(q, k_new, v_new, cache)
+    _check_rows(q, k_new, v_new, cache, implementation)
     batch, rows, heads, _ = q.shape
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
@@ -176,10 +177,10 @@ def _(*_: object) -> None:
     return None
 
 
-def _check_rows(q: Tensor, k_new: Tensor, v_new: Tensor, cache: PagedCache) -> None:
+def _check_rows(q: Tensor, k_new: Tensor, v_new: Tensor, cache: PagedCache, implementation: str) -> None:
     heads, head_dim = cache.k.shape[2:]
-    if head_dim not in HEAD_DIMS:
-        raise InputError(f"head_dim is {head_dim}, it must be one of {', '.join(map(str, HEAD_DIMS))}")
+    if implementation == "triton" and head_dim not in HEAD_DIMS:
+        raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
     check_tensor("q", q, [None, None, heads, head_dim], [cache.k.dtype], like=cache.k)
     for name, rows in (("k_new", k_new), ("v_new", v_new)):
         check_tensor(name, rows, q.shape, [q.dtype], like=q)

@@ -8,7 +8,7 @@ from torch.nn.functional import embedding
 def embed(indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
     """Indices and tables in the order item, action, gap, position -> [events, d]; differentiable."""
     item, action, gap, position = (
-        embedding(rows, _accumulated(table)) for rows, table in zip(indices, tables, strict=True)
+        _accumulated(embedding(rows, table)) for rows, table in zip(indices, tables, strict=True)
     )
     return ((item + action) * scale + position + gap).to(tables[0].dtype)
 

@@ -18,7 +18,7 @@ from footfall.contract import (
     Tensor,
 )
 from footfall.errors import InputError
-from footfall_export.repository import STEP_TENSORS
+from footfall_export.repository import STEP_OUTPUTS, step_inputs
 from footfall_export.version import Version
 from footfall_serving.repository_api import first_line
 
@@ -30,7 +30,7 @@ def replay(client: grpcclient.InferenceServerClient, version: Version) -> None:
     """Raises InputError where a step of `version` fails or an answer is not the recorded one."""
     canary = version.canary
     for place, request in enumerate(canary["requests"]):
-        answer = _ask(client, version.number, request)
+        answer = _ask(client, version, request)
         got = [id_.decode() for id_ in answer[RECOMMENDED_ID.name][0]]
         expected = request[RECOMMENDED_ID.name]
         agreement = len(set(got) & set(expected)) / max(len(expected), 1)
@@ -49,8 +49,8 @@ def _difference(scores: NDArray[np.float32], expected: NDArray[np.float32]) -> f
     return float(np.abs(scores - expected).max(initial=0.0))
 
 
-def _ask(client: grpcclient.InferenceServerClient, number: int, request: dict[str, Any]) -> Tensors:
-    """Run a request through version `number` of each step in turn."""
+def _ask(client: grpcclient.InferenceServerClient, version: Version, request: dict[str, Any]) -> Tensors:
+    """Run a request through the version's own steps in turn."""
     tensors: Tensors = {
         ITEM_ID.name: np.array([[id_.encode() for id_ in request[ITEM_ID.name]]], dtype=np.object_),
         ACTION.name: np.array([[name.encode() for name in request[ACTION.name]]], dtype=np.object_),
@@ -58,13 +58,17 @@ def _ask(client: grpcclient.InferenceServerClient, number: int, request: dict[st
         TOP_K.name: np.array([[len(request[RECOMMENDED_ID.name])]], dtype=np.int32),
     }
     for step in COMPOSING_MODELS:
-        inputs, outputs = STEP_TENSORS[step]
+        inputs = step_inputs(step, version.backend)
         sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
         try:
-            answer = client.infer(step, sent, model_version=str(number), client_timeout=CALL_TIMEOUT_S)
+            answer = client.infer(
+                step, sent, model_version=str(version.number), client_timeout=CALL_TIMEOUT_S
+            )
         except InferenceServerException as error:
-            raise InputError(f"{step} version {number} fails its canary: {first_line(error)}") from error
-        tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in outputs}
+            raise InputError(
+                f"{step} version {version.number} fails its canary: {first_line(error)}"
+            ) from error
+        tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in STEP_OUTPUTS[step]}
     return tensors
 
 

@@ -13,6 +13,7 @@ from footfall.contract import (
     DEFAULT_EXCLUDE_SEEN,
     DEFAULT_TOP_K,
     EXCLUDE_SEEN,
+    HISTORY_COLUMNS,
     ITEM_ID,
     MAX_CANDIDATES,
     MAX_EVENTS_READ,
@@ -22,9 +23,11 @@ from footfall.contract import (
     TOP_K,
     UNKNOWN_INDEX,
     UNKNOWN_TIME,
+    USER_ID,
 )
 from footfall.errors import InputError
 from footfall.history import bucket_width, clean, encode, model_input, pad
+from footfall_export.engine import columns
 from footfall_export.version import Version
 
 Tensors = Mapping[str, NDArray[Any] | None]
@@ -57,6 +60,9 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
             raise InputError(f"{name} has {len(values)} entries and item_id {len(item_ids)}: they must match")
     candidates = _row(tensors, CANDIDATE_ID.name)
     exclude_seen = _row(tensors, EXCLUDE_SEEN.name)
+    user = _row(tensors, USER_ID.name)
+    if user is not None:
+        _ids(user, USER_ID.name)
     return Request(
         _ids(item_ids[-MAX_EVENTS_READ:], ITEM_ID.name),
         [b""] * min(len(item_ids), MAX_EVENTS_READ)
@@ -94,9 +100,10 @@ def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
         if not len(candidates):
             candidates = np.array([UNKNOWN_INDEX], dtype=np.int32)
     indices = {
-        "history_item": _never_empty(inputs.item),
-        "history_action": _never_empty(inputs.action),
-        "history_gap": _never_empty(inputs.gap),
+        **{
+            tensor.name: _never_empty(values)
+            for tensor, values in zip(HISTORY_COLUMNS, columns(inputs), strict=True)
+        },
         "history_length": np.array([len(inputs.item)], dtype=np.int32),
         "excluded_index": _never_empty(seen),
         "candidate_index": _never_empty(candidates),

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall.history import Histories, slices, time_gaps
+from footfall.history import Histories, as_model_input, slices
+from footfall_training.inputs import PackedInputs
 
 POOL_BATCHES = 64
 """Windows are sorted by length within a random pool of this many batches: short padding, still random."""
@@ -17,17 +18,15 @@ POOL_BATCHES = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed inputs and, event by event, what came next: int64 [events] each, offsets int64 [windows + 1]."""
+    """Windows, packed, and, event by event, what came next: int64 [events] each."""
 
-    item: Tensor
-    action: Tensor
-    gap: Tensor
-    offsets: Tensor
+    inputs: PackedInputs
     next_item: Tensor
     next_action: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+        targets = (tensor.to(device, non_blocking=True) for tensor in (self.next_item, self.next_action))
+        return Batch(self.inputs.to(device), *targets)
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,14 @@ class Windows:
         return [parts[index] for index in random.permutation(len(parts))]
 
     def load(self, windows: NDArray[np.int64]) -> Batch:
-        packed = slices(self.histories, self.start[windows], self.end[windows])
-        is_input = np.ones(packed.num_events, dtype=bool)
-        is_input[packed.offsets[1:] - 1] = False
-        is_target = np.ones(packed.num_events, dtype=bool)
-        is_target[packed.offsets[:-1]] = False
-        offsets = packed.offsets - np.arange(len(packed.offsets))
-        columns = (
-            packed.item[is_input],
-            packed.action[is_input],
-            time_gaps(packed)[is_input],
-            offsets,
-            packed.item[is_target],
-            packed.action[is_target],
+        start, end = self.start[windows], self.end[windows]
+        inputs = as_model_input(slices(self.histories, start, end - 1))
+        following = slices(self.histories, start + 1, end)
+        return Batch(
+            PackedInputs.of(inputs, torch.device("cpu")),
+            torch.from_numpy(following.item.astype(np.int64)),
+            torch.from_numpy(following.action.astype(np.int64)),
         )
-        return Batch(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
     def epoch(self, batch_size: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The epoch's batches, without its first `skip`."""

@@ -1,9 +1,9 @@
-"""Device: where torch computes."""
+"""Device: where torch computes, and by which implementation of the kernels."""
 
 import torch
 
 from footfall.errors import NotReadyError
-from footfall_training.options import check_device_name
+from footfall_training.options import ImplementationName, check_device_name
 
 
 def find_device(name: str) -> torch.device:
@@ -15,3 +15,8 @@ def find_device(name: str) -> torch.device:
         there = f"has {num_gpus}, counted from 0" if num_gpus else "offers torch none; use cpu"
         raise NotReadyError(f"device {name} asks for a GPU and this machine {there}")
     return device
+
+
+def implementation_on(device: torch.device, wanted: ImplementationName | None = None) -> ImplementationName:
+    """What was wanted, or else the Triton kernels on a GPU and plain torch on a CPU."""
+    return wanted or ("triton" if device.type == "cuda" else "reference")

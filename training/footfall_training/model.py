@@ -1,8 +1,8 @@
-"""SequenceModel: a causal transformer over packed histories.
+"""SequenceModel: a causal encoder over packed histories, a transformer or HSTU.
 
-SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, action and time-gap embeddings, a tied output
-and a second head for the next action. Items are compared by direction alone: states have the length SCORE_SCALE
-and, once trained, item rows the length 1.
+SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, or HSTU (Zhai et al., arXiv 2402.17152); action and
+time-gap embeddings, a tied output and a second head for the next action. Items are compared by direction alone:
+states have the length SCORE_SCALE and, once trained, item rows the length 1.
 """
 
 import math
@@ -13,35 +13,14 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
-from footfall_training.layout import Layout, Packed, Padded, causal_attention
-from footfall_training.options import ModelConfig
+from footfall_training.contexts import Context, PackedContext, PaddedContext
+from footfall_training.encoders import LAYERS
+from footfall_training.inputs import PackedInputs
+from footfall_training.options import ImplementationName, ModelConfig
 
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
 """Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
-
-
-class Block(nn.Module):
-    """Pre-norm self-attention and feed-forward, both residual."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.num_heads = config.num_heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
-        )
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        packed = self.query_key_value(self.attention_norm(tokens))
-        mixed = layout.unpad(causal_attention(layout.pad(packed), self.num_heads))
-        tokens = tokens + self.dropout(self.attention_out(mixed))
-        output: Tensor = tokens + self.dropout(self.feed_forward(tokens))
-        return output
 
 
 class SequenceModel(nn.Module):
@@ -60,7 +39,8 @@ class SequenceModel(nn.Module):
         self.position_embedding = nn.Embedding(config.max_length, config.width)
         self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        layer = LAYERS[config.encoder]
+        self.blocks = nn.ModuleList(layer(config, number) for number in range(config.num_layers))
         self.final_norm = nn.LayerNorm(config.width)
         self.action_head = nn.Linear(config.width, config.num_actions)
         # Set after training: the list for an empty history, and the calibration of the action head.
@@ -70,20 +50,31 @@ class SequenceModel(nn.Module):
         self.register_buffer("action_bias", torch.zeros(config.num_actions))
         self.apply(_initialise)
 
-    def encode(self, item: Tensor, action: Tensor, gap: Tensor, offsets: Tensor) -> Tensor:
-        """Packed: int [events] each and int64 [users + 1] -> float [events, width]."""
-        return self._encode(item, action, gap, Packed(offsets))
+    def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
+        """Packed: float [events, width]."""
+        context = PackedContext(inputs.offsets, inputs.time, self.config.max_length, implementation)
+        return self.encode_in(context, inputs.item, inputs.action, inputs.gap, inputs.position)
 
-    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor) -> Tensor:
-        """Padded from the left: int [batch, length] each -> float [batch, length, width]."""
-        return self._encode(item, action, gap, Padded(item.shape[1], item.device))
+    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, time: Tensor) -> Tensor:
+        """Padded from the left: int [users, length] each -> float [users, length, width]."""
+        position = torch.arange(item.shape[1], device=item.device)
+        return self.encode_in(PaddedContext(time), item, action, gap, position)
 
-    def _encode(self, item: Tensor, action: Tensor, gap: Tensor, layout: Layout) -> Tensor:
-        tokens = (self.item_embedding(item) + self.action_embedding(action)) * math.sqrt(self.config.width)
-        tokens = tokens + self.position_embedding(layout.position) + self.gap_embedding(gap)
+    def encode_in(
+        self, context: Context, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
+    ) -> Tensor:
+        """Indices [...] of events that lie as `context` says -> float [..., width]."""
+        tables = (
+            self.item_table(),
+            *(
+                embedding.weight
+                for embedding in (self.action_embedding, self.gap_embedding, self.position_embedding)
+            ),
+        )
+        tokens = context.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
         tokens = self.dropout(tokens)
-        for block in self.blocks:
-            tokens = block(tokens, layout)
+        for layer in self.blocks:
+            tokens = layer(tokens, context)
         return functional.normalize(self.final_norm(tokens), dim=-1) * SCORE_SCALE
 
     def item_table(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,9 @@ from footfall.errors import InputError
 from footfall_training.dataset import SPLIT_NAMES, SplitName
 
 LossName = Literal["full", "sampled"]
+EncoderName = Literal["softmax", "hstu"]
+ImplementationName = Literal["reference", "triton"]
+"""Of the operations in footfall_kernels: plain torch, or the Triton kernels, which need an NVIDIA GPU."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 SEEDS = 2**63
 
@@ -24,6 +28,7 @@ class ModelConfig:
     num_heads: int = 2
     max_length: int = 50
     dropout: float = 0.5
+    encoder: EncoderName = "softmax"
 
     def __post_init__(self) -> None:
         for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
@@ -33,11 +38,15 @@ class ModelConfig:
             raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
+        check_choice("encoder", self.encoder, get_args(EncoderName))
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs."""
+    """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs.
+
+    implementation None: the device's (see footfall_training.device).
+    """
 
     epochs: int = 12
     batch_size: int = 128
@@ -54,6 +63,7 @@ class TrainOptions:
     split: SplitName = "leave_one_out"
     seed: int = 0
     device: str = "cpu"
+    implementation: ImplementationName | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "num_negatives", "patience", "validation_users", "save_every"):
@@ -66,11 +76,16 @@ class TrainOptions:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be a number of at least 0")
         check_seed(self.seed)
-        if self.loss not in get_args(LossName):
-            raise InputError(f"unknown loss {self.loss!r}; there are {', '.join(get_args(LossName))}")
-        if self.split not in SPLIT_NAMES:
-            raise InputError(f"unknown split {self.split!r}; there are {', '.join(SPLIT_NAMES)}")
+        check_choice("loss", self.loss, get_args(LossName))
+        check_choice("split", self.split, SPLIT_NAMES)
+        if self.implementation is not None:
+            check_choice("implementation", self.implementation, get_args(ImplementationName))
         check_device_name(self.device)
+
+
+def check_choice(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise InputError(f"unknown {what} {name!r}; there are {', '.join(known)}")
 
 
 def check_seed(seed: int) -> None:

@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footfall.history import Histories, model_input, slices
+from footfall_training.device import implementation_on
+from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
+from footfall_training.options import ImplementationName
 
 BATCH_HISTORIES = 512
 
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """Expects non-empty histories."""
+    """Expects non-empty histories. implementation None: the device's."""
 
     model: SequenceModel
     device: torch.device
+    implementation: ImplementationName | None = None
 
     def scores(self, histories: Histories) -> NDArray[np.float32]:
         """Of every item: float32 [users, num_items + 1]."""
@@ -47,9 +51,6 @@ class ModelScorer:
         return torch.cat(parts)
 
     def _encode(self, histories: Histories) -> Tensor:
-        inputs = model_input(histories, self.model.config.max_length)
-        columns = (inputs.item, inputs.action, inputs.gap, inputs.offsets)
-        item, action, gap, offsets = (
-            torch.from_numpy(column.astype(np.int64)).to(self.device) for column in columns
-        )
-        return self.model.encode(item, action, gap, offsets)[offsets[1:] - 1]
+        inputs = PackedInputs.of(model_input(histories, self.model.config.max_length), self.device)
+        implementation = implementation_on(self.device, self.implementation)
+        return self.model.encode(inputs, implementation)[inputs.offsets[1:] - 1]

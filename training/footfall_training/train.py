@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from footfall.errors import InputError
 from footfall.folder import make_folder, writing
 from footfall.history import newest
 from footfall.metrics import ranking_metrics
+from footfall_kernels.linear_cross_entropy import linear_cross_entropy
 from footfall_training.baselines import training_histories
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset, SplitName
-from footfall_training.device import find_device
-from footfall_training.losses import action_loss, full_softmax, sampled_softmax
+from footfall_training.device import find_device, implementation_on
 from footfall_training.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
 from footfall_training.options import ModelConfig, TrainOptions
 from footfall_training.progress import TrainingProgress
@@ -72,6 +73,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.folder, self.config, self.options = folder, config, options
         self.device = find_device(options.device)
+        self.implementation = implementation_on(self.device, options.implementation)
         self.model = SequenceModel(config).to(self.device)
         hold_items_to_unit_length(self.model)
         self.optimizer = torch.optim.AdamW(
@@ -139,14 +141,22 @@ class Trainer:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Mean next-item and next-action cross-entropy of a batch."""
         with parametrize.cached():  # input and output share one table of unit rows
-            hidden = self.model.encode(batch.item, batch.action, batch.gap, batch.offsets)
+            hidden = self.model.encode(batch.inputs, self.implementation)
             table = self.model.item_table()
-        if self.options.loss == "full":
-            item = full_softmax(hidden, table, batch.next_item)
-        else:
+        negative, log_q = None, None
+        if self.options.loss == "sampled":
             negative = torch.multinomial(self._draw, self.options.num_negatives, replacement=True)
-            item = sampled_softmax(hidden, table, batch.next_item, negative, self._log_q)
-        return {"item": item, "action": action_loss(self.model.action_logits(hidden), batch.next_action)}
+            log_q = self._log_q
+        item = linear_cross_entropy(
+            hidden,
+            table,
+            batch.next_item,
+            implementation=self.implementation,
+            negative=negative,
+            log_q=log_q,
+        )
+        action = functional.cross_entropy(self.model.action_logits(hidden), batch.next_action - 1)
+        return {"item": item, "action": action}
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to FINAL_RATE."""
@@ -167,7 +177,7 @@ class Trainer:
         self.save()
 
     def _metrics(self) -> dict[str, float]:
-        scorer = ModelScorer(self.model, self.device)
+        scorer = ModelScorer(self.model, self.device, self.implementation)
         return ranking_metrics(rank_targets(scorer, self.validation, self.config.num_items))
 
     def save(self) -> None:

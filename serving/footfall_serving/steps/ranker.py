@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, ENGINE_OUTPUTS, EXCLUDED_INDEX
-from footfall.history import ModelInput
-from footfall_export.engine import Batch, IndexLists, load_engine, unpad_history, unpad_list
-from footfall_serving.steps.step import Step, write
+from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, ENGINE_OUTPUTS, EXCLUDED_INDEX, USER_ID
+from footfall_export.engine import NOBODY, Batch, IndexLists, join_histories, load_engine, unpad_list
+from footfall_serving.steps.step import Step, read, write
 
 
 class Ranker(Step):
@@ -26,21 +24,13 @@ class Ranker(Step):
 
 
 def _row(request: Any) -> dict[str, Any]:
-    return {
-        tensor.name: pb_utils.get_input_tensor_by_name(request, tensor.name).as_numpy()[0]
-        for tensor in ENGINE_INPUTS
-    }
+    """Tensors without batch axis; user_id is missing where the client did not send it."""
+    tensors = {tensor.name: read(request, tensor) for tensor in (*ENGINE_INPUTS, USER_ID)}
+    return {name: values[0] for name, values in tensors.items() if values is not None}
 
 
 def _batch(rows: list[dict[str, Any]]) -> Batch:
-    histories = [unpad_history(row) for row in rows]
-    lengths = [len(history.item) for history in histories]
-    packed = ModelInput(
-        np.concatenate([history.item for history in histories]),
-        np.concatenate([history.action for history in histories]),
-        np.concatenate([history.gap for history in histories]),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
     excluded = IndexLists.of([unpad_list(row[EXCLUDED_INDEX.name]) for row in rows])
     candidate = IndexLists.of([unpad_list(row[CANDIDATE_INDEX.name]) for row in rows])
-    return Batch(packed, excluded, candidate)
+    users = tuple(bytes(row[USER_ID.name][0]) if USER_ID.name in row else NOBODY for row in rows)
+    return Batch(join_histories(rows), excluded, candidate, users)

@@ -1,0 +1,146 @@
+"""HistoryEncoder: the state after each history, of returning users by way of the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footfall.history import ModelInput
+from footfall_export.cached_contexts import RecordingContext, ReturningContext
+from footfall_export.engine import NOBODY
+from footfall_export.graph import RankerGraph
+from footfall_export.user_cache import UserCache
+from footfall_training.contexts import Context, PackedContext
+from footfall_training.inputs import PackedInputs
+from footfall_training.options import ImplementationName
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One row of a batch: its user and events int32 [4, events]; `cached` of them are in `sequence` of the cache."""
+
+    row: int
+    user: bytes
+    events: NDArray[np.int32]
+    cached: int = 0
+    sequence: int | None = None
+
+    @property
+    def new(self) -> int:
+        return self.events.shape[1] - self.cached
+
+
+class HistoryEncoder:
+    """Encodes packed histories by a graph's model, in its precision, on the device it lies on."""
+
+    def __init__(
+        self, graph: RankerGraph, device: torch.device, implementation: ImplementationName, cache_bytes: int
+    ) -> None:
+        self._graph, self._device, self._implementation = graph, device, implementation
+        self._config = graph.model.config
+        self.cache = UserCache(self._config, graph.model.item_table().dtype, device, cache_bytes)
+
+    def states(self, history: ModelInput, users: Sequence[bytes]) -> Tensor:
+        """After each history's last event [users, width]; zeros for an empty one. users: NOBODY where unknown."""
+        lengths = np.diff(history.offsets)
+        states = self._graph.model.item_table().new_zeros(len(lengths), self._config.width)
+        columns = np.stack([history.item, history.action, history.gap, history.time])
+        visits = [
+            Visit(row, user, columns[:, start : start + length])
+            for row, (user, start, length) in enumerate(
+                zip(users, history.offsets[:-1].tolist(), lengths.tolist(), strict=True)
+            )
+            if length
+        ]
+        whole, returning = self._sort(visits, states)
+        sequences = {
+            visit.user: visit.sequence for visit in (*whole, *returning) if visit.sequence is not None
+        }
+        with self.cache.writing(sequences):
+            for group, run in ((returning, self._continue), (whole, self._begin)):
+                if group:
+                    rows = torch.tensor([visit.row for visit in group], device=self._device)
+                    states[rows] = run(group)
+        for visit in (*whole, *returning):
+            if visit.sequence is not None:
+                self.cache.store(visit.user, visit.sequence, visit.events, states[visit.row])
+        return states
+
+    def _sort(self, visits: list[Visit], states: Tensor) -> tuple[list[Visit], list[Visit]]:
+        """Visits to encode whole and to continue, with room in the cache where there is; unchanged ones are done."""
+        batch = {visit.user: None for visit in visits}
+        whole, returning, seen = [], [], {NOBODY}
+        for visit in visits:
+            if visit.user in seen:  # twice in one batch: the first is kept
+                whole.append(visit)
+                continue
+            seen.add(visit.user)
+            entry = self.cache.find(visit.user, visit.events)
+            cached = 0 if entry is None else entry.events.shape[1]
+            if entry is not None and cached == visit.events.shape[1]:
+                states[visit.row] = entry.state
+                continue
+            # A pass over the past costs less than decoding more events than it has.
+            if entry is None or visit.events.shape[1] > 2 * cached:
+                self.cache.drop(visit.user)
+                cached = 0
+            sequence = self.cache.reserve(visit.user, visit.events.shape[1] - cached, keep=batch)
+            if sequence is None:
+                self.cache.drop(visit.user)
+                whole.append(visit)
+            else:
+                group = returning if cached else whole
+                group.append(Visit(visit.row, visit.user, visit.events, cached, sequence))
+        return whole, returning
+
+    def _begin(self, visits: list[Visit]) -> Tensor:
+        """Encode whole histories; those with a sequence are kept."""
+        inputs = self._inputs(visits)
+        max_length = self._config.max_length
+        kept = [visit for visit in visits if visit.sequence is not None]
+        if not kept:
+            return self._run(
+                PackedContext(inputs.offsets, inputs.time, max_length, self._implementation), inputs
+            )
+        is_kept = np.repeat([visit.sequence is not None for visit in visits], [visit.new for visit in visits])
+        context = RecordingContext(
+            inputs,
+            max_length,
+            self._implementation,
+            self.cache.layers,
+            torch.from_numpy(np.flatnonzero(is_kept)).to(self._device),
+            _sequences(kept),
+            _bounds(kept),
+        )
+        return self._run(context, inputs)
+
+    def _continue(self, visits: list[Visit]) -> Tensor:
+        """Encode only the new events."""
+        inputs = self._inputs(visits)
+        context = ReturningContext(
+            inputs, self._implementation, self.cache.layers, _sequences(visits), _bounds(visits)
+        )
+        return self._run(context, inputs)
+
+    def _run(self, context: Context, inputs: PackedInputs) -> Tensor:
+        events = self._graph.known_events(inputs.item, inputs.action, inputs.gap)
+        hidden = self._graph.model.encode_in(context, *events, inputs.position)
+        return hidden[inputs.offsets[1:] - 1]
+
+    def _inputs(self, visits: list[Visit]) -> PackedInputs:
+        """The events of each visit that are not cached."""
+        columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
+        inputs = ModelInput(*columns, np.array(_bounds(visits), dtype=np.int64))
+        past = np.repeat([visit.cached for visit in visits], [visit.new for visit in visits])
+        return PackedInputs.of(inputs, self._device, past)
+
+
+def _sequences(visits: list[Visit]) -> list[int]:
+    return [visit.sequence for visit in visits if visit.sequence is not None]
+
+
+def _bounds(visits: list[Visit]) -> list[int]:
+    return [0, *np.cumsum([visit.new for visit in visits]).tolist()]

@@ -1,0 +1,157 @@
+"""The encoder of the torch engine: what it keeps of returning users changes no state, and never grows stale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from footfall.history import ModelInput
+from footfall_export.engine import NOBODY
+from footfall_export.graph import RankerGraph
+from footfall_export.history_encoder import HistoryEncoder
+from footfall_export.user_cache import page_bytes
+from footfall_training.model import SequenceModel
+from footfall_training.options import EncoderName, ImplementationName, ModelConfig
+
+CONFIG = ModelConfig(num_items=50, num_actions=3, width=64, num_heads=2, max_length=200)
+CPU = torch.device("cpu")
+ENCODERS: tuple[EncoderName, ...] = ("softmax", "hstu")
+Row = tuple[bytes, int, int]
+"""A user's name, seed of the history, and its events."""
+
+
+def encoder(
+    kind: EncoderName = "hstu",
+    pages: int = 40,
+    implementation: ImplementationName = "reference",
+    seed: int = 0,
+) -> HistoryEncoder:
+    torch.manual_seed(seed)
+    config = replace(CONFIG, encoder=kind)
+    model = SequenceModel(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("_bias"):
+                parameter.normal_()
+    graph = RankerGraph(model, 10).eval()
+    num_bytes = pages * config.num_layers * page_bytes(config, torch.float32)
+    return HistoryEncoder(graph, CPU, implementation, num_bytes)
+
+
+def history(rows: list[Row]) -> ModelInput:
+    """A history of a seed and n events begins with that of the same seed and fewer."""
+    columns = []
+    for _, seed, length in rows:
+        random = np.random.default_rng(seed)
+        events = random.integers((1, 1, 0, 1), (51, 4, 40, 500), (CONFIG.max_length, 4))[:length]
+        columns.append(np.stack([*events.T[:3], events.T[3].cumsum()]).astype(np.int32))
+    offsets = np.cumsum([0, *(length for _, _, length in rows)])
+    return ModelInput(*np.concatenate(columns, axis=1), offsets.astype(np.int64))
+
+
+def states(encoder: HistoryEncoder, rows: list[Row]) -> torch.Tensor:
+    with torch.inference_mode():
+        return encoder.states(history(rows), [user for user, _, _ in rows])
+
+
+def check(cached: HistoryEncoder, plain: HistoryEncoder, rows: list[Row]) -> None:
+    torch.testing.assert_close(states(cached, rows), states(plain, rows), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_returning_users_get_the_states_of_a_whole_pass(
+    kind: EncoderName, implementation: ImplementationName
+) -> None:
+    cached, plain = encoder(kind, implementation=implementation), encoder(kind, pages=0)
+    check(cached, plain, [(b"anna", 1, 70), (b"bert", 2, 3), (NOBODY, 3, 5), (b"cleo", 4, 0)])
+    assert len(cached.cache) == 2
+    # Some come back with more events, one with the same, one is new.
+    check(cached, plain, [(b"bert", 2, 5), (b"anna", 1, 75), (b"dora", 5, 64)])
+    check(cached, plain, [(b"dora", 5, 64), (b"anna", 1, 130), (b"bert", 2, 6)])
+
+
+def test_what_is_kept_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = encoder()
+    states(cached, [(b"anna", 1, 70)])
+    encoded: list[int] = []
+    model = cached._graph.model
+    real = model.encode_in
+    monkeypatch.setattr(
+        model,
+        "encode_in",
+        lambda context, item, *rest: encoded.append(len(item)) or real(context, item, *rest),
+    )
+    states(cached, [(b"anna", 1, 73)])
+    states(cached, [(b"anna", 1, 73)])
+    assert encoded == [3]
+
+
+@pytest.mark.parametrize(
+    "second", [(b"anna", 7, 80), (b"anna", 1, 69), (b"anna", 1, 0)], ids=["another past", "shorter", "empty"]
+)
+def test_a_history_that_does_not_continue_the_kept_one_is_encoded_anew(second: Row) -> None:
+    cached, plain = encoder(), encoder(pages=0)
+    check(cached, plain, [(b"anna", 1, 70)])
+    check(cached, plain, [second])
+    check(cached, plain, [(b"anna", 1, 71)])
+
+
+def test_one_user_twice_in_a_batch_is_answered_twice() -> None:
+    cached, plain = encoder(), encoder(pages=0)
+    check(cached, plain, [(b"anna", 1, 70), (b"anna", 1, 72)])
+    check(cached, plain, [(b"anna", 1, 73), (b"anna", 1, 70), (b"anna", 2, 9)])
+
+
+def test_the_least_recently_used_make_room_and_memory_stays_bounded() -> None:
+    cached = encoder(pages=3)
+    for user, seed in ((b"anna", 1), (b"bert", 2), (b"cleo", 3)):
+        states(cached, [(user, seed, 10)])
+    states(cached, [(b"anna", 1, 11)])
+    states(cached, [(b"dora", 4, 10)])
+    assert set(cached.cache._users) == {b"anna", b"cleo", b"dora"}
+    states(cached, [(b"emil", 5, 150)])
+    assert set(cached.cache._users) == {b"emil"}
+    assert all(layer.k.shape[0] == 3 for layer in cached.cache.layers)
+
+
+def test_a_user_too_long_for_the_cache_is_still_answered() -> None:
+    check(encoder(pages=1), encoder(pages=0), [(b"anna", 1, 150), (b"bert", 2, 7)])
+
+
+def test_a_pass_that_fails_leaves_nothing_half_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached, plain = encoder(pages=4), encoder(pages=0)
+    check(cached, plain, [(b"anna", 1, 70)])
+    last = cached._graph.model.blocks[-1]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no memory"):
+        patch.setattr(last, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
+        states(cached, [(b"anna", 1, 72), (b"bert", 2, 5)])
+    assert len(cached.cache) == 0
+    assert [len(layer.free) for layer in cached.cache.layers] == [4, 4]
+    check(cached, plain, [(b"anna", 1, 73), (b"bert", 2, 6)])
+
+
+visits = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from([b"a", b"b", b"c", NOBODY]), st.integers(1, 2), st.integers(0, 140)),
+        min_size=1,
+        max_size=4,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(batches=visits, pages=st.integers(0, 6), kind=st.sampled_from(ENCODERS))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_whatever_comes_in_whatever_order_the_states_are_those_of_a_whole_pass(
+    batches: list[list[Row]], pages: int, kind: EncoderName
+) -> None:
+    cached, plain = encoder(kind, pages), encoder(kind, pages=0)
+    for rows in batches:
+        check(cached, plain, rows)
+    held = {page for pages in cached.cache.layers[0].pages for page in pages}
+    assert len(held) + len(cached.cache.layers[0].free) == pages

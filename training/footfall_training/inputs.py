@@ -1,0 +1,43 @@
+"""PackedInputs: what a model reads of several users, as tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footfall.history import ModelInput
+
+
+@dataclass(frozen=True)
+class PackedInputs:
+    """A ModelInput on a device: item, action, gap, position int64 [events], time int32 [events] in seconds,
+    offsets int64 [users + 1]. `position` is an event's place in its history, from 0."""
+
+    item: Tensor
+    action: Tensor
+    gap: Tensor
+    position: Tensor
+    time: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(
+        cls, inputs: ModelInput, device: torch.device, past: NDArray[np.int64] | int = 0
+    ) -> "PackedInputs":
+        """past int64 [events]: how many events of the user's history lie before those of `inputs`."""
+        indices = (inputs.item, inputs.action, inputs.gap, positions(inputs.offsets) + past)
+        return cls(
+            *(torch.from_numpy(column.astype(np.int64)).to(device, non_blocking=True) for column in indices),
+            torch.from_numpy(inputs.time).to(device, non_blocking=True),
+            torch.from_numpy(inputs.offsets).to(device, non_blocking=True),
+        )
+
+    def to(self, device: torch.device) -> "PackedInputs":
+        return PackedInputs(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+
+
+def positions(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of every packed event in its history: int64 [events]."""
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
