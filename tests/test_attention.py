@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels import attention_configurations
-from footfall_kernels.attention import attention, plan_tiles
-from footfall_kernels.attention_reference import Extras
+from footfall_kernels import attention_configurations, attention_groups, attention_reference
+from footfall_kernels.attention import attention, plan_attention
+from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
 
 pytestmark = pytest.mark.kernels
@@ -123,7 +123,9 @@ def test_the_op_passes_through_compile_and_torchs_own_checks() -> None:
     case = Case.make(DEVICE, "softmax", lengths=(20, 3), position=True)
     query, key, value = case.fused.unbind(1)
     extras = Extras(position_bias=case.tables[0])
-    plan = plan_tiles(query, case.offsets, AttentionRules("softmax", 32**-0.5), 20, extras)
+    plan = plan_attention(
+        query, case.offsets, AttentionRules("softmax", 32**-0.5), 20, extras, implementation="triton"
+    )
 
     def layer(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return attention(
@@ -135,7 +137,7 @@ def test_the_op_passes_through_compile_and_torchs_own_checks() -> None:
     assert torch.equal(compiled(query, key, value), layer(query, key, value))
     arguments = (
         query.clone().requires_grad_(), key, value, None, None, case.tables[0], None,
-        [*vars(plan.by_query).values(), *vars(plan.by_key).values()], "softmax", 0.2, 1.0, NO_WINDOW, 0, False,
+        plan.tensors, "softmax", 0.2, 1.0, NO_WINDOW, 0, False,
     )  # fmt: skip
     torch.library.opcheck(torch.ops.footfall.attention.default, arguments)
 
@@ -153,7 +155,12 @@ BAD: dict[str, dict[str, Any]] = {
     r"offsets start with \[1\]": {"offsets": torch.tensor([1, 20, 23])},
     r"offsets has shape \[1, 3\]": {"offsets": torch.tensor([[0, 20, 23]])},
     "offsets is float32": {"offsets": torch.tensor([0.0, 20.0, 23.0])},
-    "head_dim is 48": {"query": torch.zeros(23, 2, 48), "key": torch.zeros(23, 2, 48)},
+    "head_dim is 48": {
+        "query": torch.zeros(23, 2, 48),
+        "key": torch.zeros(23, 2, 48),
+        "implementation": "triton",
+    },
+    "head_dim is 0, it must be at least 1": {"query": torch.zeros(23, 2, 0)},
     r"key has shape \[23, 2, 64\], expected \[23, 2, 32\]": {"key": torch.zeros(23, 2, 64)},
     "value is float16, expected float32": {"value": torch.zeros(23, 2, 32, dtype=torch.float16)},
     "query is int64": {"query": torch.zeros(23, 2, 32, dtype=torch.int64)},
@@ -178,3 +185,44 @@ def test_what_is_wrong_is_said_before_any_launch(sentence: str) -> None:
     }  # fmt: skip
     with pytest.raises(InputError, match=sentence):
         attention(**(good | BAD[sentence]))
+
+
+def test_a_plan_of_another_implementation_batch_or_mask_is_refused() -> None:
+    query, offsets = torch.zeros(23, 2, 32), torch.tensor([0, 20, 23])
+    rules, extras = AttentionRules("softmax", 1.0, window=7), Extras(position_bias=torch.zeros(2, 8))
+    plans = {
+        name: plan_attention(query, offsets, rules, 20, extras, implementation=name)
+        for name in ("reference", "triton")
+    }
+    options: dict[str, Any] = {
+        "kind": "softmax", "max_length": 20, "window": 7, "position_bias": torch.zeros(2, 8),
+    }  # fmt: skip
+    for sentence, plan, changes in (
+        ("the plan is of implementation 'triton', the call of 'reference'", plans["triton"], {}),
+        ("of 'triton'", plans["reference"], {"implementation": "triton"}),
+        ("window 7, the call has 8", plans["reference"], {"window": 8}),
+        ("prefix 0, the call has 1", plans["triton"], {"prefix": 1, "implementation": "triton"}),
+        (r"buckets \(8, 0\), the call has \(0, 0\)", plans["reference"], {"position_bias": None}),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            attention(
+                query, query, query, offsets, plan=plan,
+                **({"implementation": "reference"} | options | changes),
+            )  # fmt: skip
+    with pytest.raises(InputError, match="made for events 23, the call has 22"):
+        attention(
+            query[:22], query[:22], query[:22], offsets, implementation="reference", plan=plans["reference"],
+            **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["softmax", "silu"])
+@pytest.mark.parametrize("rules", RULES)
+def test_the_reference_takes_any_head_dim_and_groups_that_are_too_long_to_hold(
+    kind: Kind, rules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case.make("cpu", kind, head_dim=5, **RULES[rules])
+    monkeypatch.setattr(attention_groups, "HELD_PAIRS", 40 * 40)
+    monkeypatch.setattr(attention_groups, "GROUP_PAIRS", 1)
+    monkeypatch.setattr(attention_reference, "CHUNK_SCORES", 1)
+    assert_close(case.run("reference"), case.define(), torch.float32)

@@ -9,11 +9,12 @@ import torch
 from attention_case import LENGTHS, RULES, Case, bits, is_near
 from conftest import DEVICE
 
-from footfall_kernels.attention import plan_tiles
 from footfall_kernels.attention_configurations import backward_configuration, forward_configuration
-from footfall_kernels.attention_reference import Extras
+from footfall_kernels.attention_extras import Extras
+from footfall_kernels.attention_plan import plan_attention
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
 from footfall_kernels.launch import architecture
+from footfall_kernels.tile_plan import TilePlan
 
 pytestmark = pytest.mark.kernels
 
@@ -25,7 +26,10 @@ def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(rules: st
     options, kept = dict(case.options), AttentionRules("silu", 1.0, window=NO_WINDOW)
     kept = dataclasses.replace(kept, window=options.get("window", NO_WINDOW), prefix=options.get("prefix", 0))
     extras = Extras(options.get("num_candidates"), options.get("time"), *case.tables)
-    plan = plan_tiles(case.fused[:, 0], case.offsets, kept, max(LENGTHS), extras)
+    plan = plan_attention(
+        case.fused[:, 0], case.offsets, kept, max(LENGTHS), extras, implementation="triton"
+    ).parts
+    assert isinstance(plan, TilePlan)
     lists = plan.by_key if by_key else plan.by_query
     arch = architecture(case.fused.device)
     configure = backward_configuration if by_key else forward_configuration
@@ -86,9 +90,17 @@ def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tupl
     return (0 if position is None else bits(min(query, history) - key, position)), gap
 
 
-def test_a_plan_serves_all_layers() -> None:
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+def test_a_plan_serves_all_layers(implementation: str) -> None:
     case = Case.make(DEVICE, "softmax", **RULES["candidates, both tables"])
     rules = AttentionRules("softmax", 32**-0.5)
     extras = Extras(case.options["num_candidates"], case.options["time"], *case.tables)
-    plan = plan_tiles(case.fused[:, 0], case.offsets, rules, case.options["max_length"], extras)
-    assert torch.equal(case.run("triton", plan=plan)[0], case.run("triton")[0])
+    plan = plan_attention(
+        case.fused[:, 0],
+        case.offsets,
+        rules,
+        case.options["max_length"],
+        extras,
+        implementation=implementation,
+    )
+    assert torch.equal(case.run(implementation, plan=plan)[0], case.run(implementation)[0])

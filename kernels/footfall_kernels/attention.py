@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels.attention_configurations import (
-    backward_configuration,
-    forward_configuration,
-)
-from footfall_kernels.attention_reference import Extras, attention_reference
+from footfall_kernels.attention_extras import Extras
+from footfall_kernels.attention_groups import Groups
+from footfall_kernels.attention_plan import AttentionPlan as AttentionPlan
+from footfall_kernels.attention_plan import plan_attention as plan_attention
+from footfall_kernels.attention_reference import attention_reference
 from footfall_kernels.attention_rules import MAX_LENGTH, NO_WINDOW, AttentionRules, Kind
 from footfall_kernels.attention_triton import backward, forward
-from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_offsets, check_tensor
-from footfall_kernels.launch import architecture
-from footfall_kernels.tile_plan import MAX_BUCKETS, TileLists, TilePlan, TileShape, list_tiles
+from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_tensor
+from footfall_kernels.tile_plan import MAX_BUCKETS, TileLists, TilePlan
 
 HEAD_DIMS = (32, 64, 128)
 
@@ -40,74 +39,55 @@ def attention(
     time: Tensor | None = None,
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
-    plan: TilePlan | None = None,
+    plan: AttentionPlan | None = None,
     deterministic: bool = False,
 ) -> Tensor:
     """What each event gathers from those it sees: [total, heads, head_dim], as `query`.
 
-    query, key, value: fp32, fp16 or bf16 [total, heads, head_dim], views into a fused projection as well; sequence s
-    owns the rows offsets[s]:offsets[s + 1], offsets int [sequences + 1], none longer than max_length.
+    query, key, value: fp32, fp16 or bf16 [total, heads, head_dim], views into a fused projection as well; the kernels
+    take head_dim 32, 64 and 128, the reference any. Sequence s owns the rows offsets[s]:offsets[s + 1], offsets int
+    [sequences + 1], none longer than max_length.
     Rules (see AttentionRules): kind, scale (default 1 / sqrt(head_dim)), normaliser (silu), window, prefix;
     num_candidates int [sequences]: the last so many events of each.
     Bias, added to the scaled score: position_bias fp32 [heads, buckets] by the places between two events, time_bias
     fp32 [heads, buckets] by the seconds between their `time` int32 [total]; bucket b holds the distances of b bits.
-    plan: of `plan_tiles`, made once a batch; without one, offsets are checked and tiles planned here.
-    deterministic: gradients have the same bits each time, at seven matrix products instead of five.
+    plan: of `plan_attention`, made once a batch; without one, offsets are checked and the batch planned here.
+    deterministic: gradients have the same bits each time, at seven matrix products instead of five; the reference's
+    always have.
     Raises InputError before any launch.
     """
-    rules = AttentionRules(
-        kind, query.shape[-1] ** -0.5 if scale is None else scale, normaliser, window, prefix
-    )
     extras = Extras(num_candidates, time, position_bias, time_bias)
     check_implementation(implementation, query)
-    _check(query, key, value, offsets, extras, max_length)
-    if implementation == "reference":
-        if plan is None:
-            _check_lengths(offsets, len(query), max_length, num_candidates)
-        return attention_reference(query, key, value, offsets, rules, extras)
+    _check(query, key, value, offsets, extras, max_length, implementation)
+    scale = query.shape[2] ** -0.5 if scale is None else scale
+    rules = AttentionRules(kind, scale, normaliser, window, prefix)
     if plan is None:
-        plan = plan_tiles(query, offsets, rules, max_length, extras)
-    lists = [*vars(plan.by_query).values(), *vars(plan.by_key).values()]
+        plan = plan_attention(query, offsets, rules, max_length, extras, implementation=implementation)
+    plan.check(implementation, len(query), rules, extras)
+    if isinstance(plan.parts, Groups):
+        return attention_reference(query, key, value, plan.parts, rules, extras)
     output, _ = torch.ops.footfall.attention(
-        query, key, value, num_candidates, time, position_bias, time_bias, lists,
+        query, key, value, num_candidates, time, position_bias, time_bias, plan.tensors,
         kind, rules.scale, normaliser, window, prefix, deterministic,
     )  # fmt: skip
     return output  # type: ignore[no-any-return]
 
 
-def plan_tiles(
-    query: Tensor, offsets: Tensor, rules: AttentionRules, max_length: int, extras: Extras
-) -> TilePlan:
-    """The plan of a batch for every layer of this head_dim, dtype and these rules; `query` lends its shape only.
-
-    Checks the offsets, which on a GPU waits for them.
-    """
-    _check_lengths(offsets, len(query), max_length, extras.num_candidates)
-    arch, head_dim = architecture(query.device), query.shape[2]
-    forward = forward_configuration(arch, head_dim, query.dtype)
-    backward = backward_configuration(arch, head_dim, query.dtype)
-    buckets = [0 if table is None else table.shape[1] for table in (extras.position_bias, extras.time_bias)]
-
-    def lists(shape: TileShape, by_key: bool) -> TileLists:
-        time = extras.time if buckets[1] else None
-        return list_tiles(
-            offsets, max_length, rules, shape, by_key=by_key, num_candidates=extras.num_candidates, time=time,
-            num_position_buckets=buckets[0], num_time_buckets=buckets[1], total=len(query),
-        )  # fmt: skip
-
-    return TilePlan(
-        lists(TileShape(forward.queries, forward.keys), by_key=False),
-        lists(TileShape(backward.queries, backward.keys), by_key=True),
-    )
-
-
 def _check(
-    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, extras: Extras, max_length: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    extras: Extras,
+    max_length: int,
+    implementation: str,
 ) -> None:
     check_tensor("query", query, (None, None, None), FLOATS)
     total, heads, head_dim = query.shape
-    if head_dim not in HEAD_DIMS:
+    if implementation == "triton" and head_dim not in HEAD_DIMS:
         raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
+    if head_dim < 1:
+        raise InputError(f"head_dim is {head_dim}, it must be at least 1")
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         check_tensor(name, tensor, (total, heads, head_dim), (query.dtype,), like=query)
         if tensor.stride(2) != 1:
@@ -126,19 +106,6 @@ def _check(
             check_tensor(name, table, (heads, None), (torch.float32,), like=query)
             if not 2 <= table.shape[1] <= MAX_BUCKETS:
                 raise InputError(f"{name} has {table.shape[1]} buckets, it must have 2 to {MAX_BUCKETS}")
-
-
-def _check_lengths(offsets: Tensor, total: int, max_length: int, num_candidates: Tensor | None) -> None:
-    check_offsets(offsets, total, max_length)
-    if num_candidates is None:
-        return
-    for sequence, (count, length) in enumerate(
-        zip(num_candidates.tolist(), offsets.diff().tolist(), strict=True)
-    ):
-        if not 0 <= count <= length:
-            raise InputError(
-                f"num_candidates of sequence {sequence} is {count}, more than its {length} events"
-            )
 
 
 def _check_rows(name: str, tensor: Tensor) -> None:

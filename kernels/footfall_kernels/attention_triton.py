@@ -12,8 +12,8 @@ from footfall_kernels.attention_configurations import (
     forward_configuration,
     reduces_by_tma,
 )
+from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_forward_kernel import attention_forward
-from footfall_kernels.attention_reference import Extras
 from footfall_kernels.attention_rules import AttentionRules
 from footfall_kernels.attention_variants import kernel_constants
 from footfall_kernels.launch import architecture

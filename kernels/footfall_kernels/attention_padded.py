@@ -1,0 +1,38 @@
+"""attend_padded: attention of padded batches, the packed reference's arithmetic in operations that ONNX has."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footfall_kernels.attention_extras import Extras
+from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, weigh
+from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
+from footfall_kernels.buckets import bucket_by_comparison
+
+
+def attend_padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rules: AttentionRules,
+    *,
+    time: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+) -> Tensor:
+    """As `attention`, of histories filled from the left: [batch, heads, length, head_dim] each, and so the result.
+
+    Padding stands behind every real event, so the causal mask hides it; what its own rows become means nothing.
+    time int32 [batch, length], seconds 0..2**31 - 1; tables [heads, buckets]. Differentiable by autograd; traceable
+    with any batch and length left free.
+    """
+    extras = Extras(None, time, position_bias, time_bias)
+    if rules.kind == "softmax" and extras.num_buckets == (0, 0) and rules.window == NO_WINDOW:
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=rules.scale)
+    pair = number_pairs(
+        0, query.shape[2], rules.window, rules.prefix, extras.num_buckets, bucket_by_comparison,
+        device=query.device, time=time,
+    )  # fmt: skip
+    wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
+    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair)
+    return torch.matmul(weigh(query, key, bias, rules).to(value.dtype), value)
