@@ -11,7 +11,6 @@ from conftest import MAX_LENGTH
 
 from footfall.contract import HISTORY_COLUMNS
 from footfall.history import model_input
-from footfall_export.engine import columns
 from footfall_serving.state import ServerState
 from footfall_training.dataset import Dataset
 
@@ -28,7 +27,7 @@ def trained_on(dataset: Dataset) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]
     """What training reads of every user: the columns of the newest events."""
     inputs = model_input(dataset.histories, MAX_LENGTH)
     for user, (start, end) in zip(dataset.users, pairwise(inputs.offsets.tolist()), strict=True):
-        yield user.decode(), tuple(column[start:end] for column in columns(inputs))
+        yield user.decode(), tuple(column[start:end] for column in inputs.columns)
 
 
 def test_the_running_servers_preprocess_gives_what_training_read(

@@ -55,11 +55,11 @@ def batch(users: list[Ask]) -> Batch:
     item = np.array([index for user in users for index in user.item[-20:]], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     inputs = ModelInput(item, item % NUM_RAW_ACTIONS, item % NUM_RAW_GAPS, item * 7, offsets)
-    lists = [
-        [np.array(getattr(user, name), dtype=np.int32) for user in users]
+    excluded, candidate = (
+        IndexLists.of([np.array(getattr(user, name), dtype=np.int32) for user in users])
         for name in ("excluded", "candidate")
-    ]
-    return Batch(inputs, *(IndexLists.of(list_) for list_ in lists))
+    )
+    return Batch(inputs, excluded, candidate)
 
 
 def slow_answer(model: SequenceModel, user: Ask) -> Answer:
@@ -77,7 +77,7 @@ def slow_answer(model: SequenceModel, user: Ask) -> Answer:
     ]
     if events:
         columns = (*np.array(events, dtype=np.int32).T, np.array(user.item[-20:], dtype=np.int32) * 7)
-        inputs = ModelInput(*columns, np.array([0, len(events)]))
+        inputs = ModelInput.of(columns, np.array([0, len(events)]))
         hidden = model.encode(PackedInputs.of(inputs, torch.device("cpu")), "reference")[-1].detach()
         score = (model.item_table() @ hidden).detach().numpy().copy()
         probability = model.action_logits(hidden).softmax(0).detach().numpy()

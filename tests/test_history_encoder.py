@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from footfall.history import ModelInput
 from footfall_export.engine import NOBODY
 from footfall_export.graph import RankerGraph
 from footfall_export.history_encoder import HistoryEncoder
 from footfall_export.user_cache import page_bytes
+from footfall_training.contexts import Context
 from footfall_training.model import SequenceModel
 from footfall_training.options import EncoderName, ImplementationName, ModelConfig
 
@@ -49,10 +51,10 @@ def history(rows: list[Row]) -> ModelInput:
         events = random.integers((1, 1, 0, 1), (51, 4, 40, 500), (CONFIG.max_length, 4))[:length]
         columns.append(np.stack([*events.T[:3], events.T[3].cumsum()]).astype(np.int32))
     offsets = np.cumsum([0, *(length for _, _, length in rows)])
-    return ModelInput(*np.concatenate(columns, axis=1), offsets.astype(np.int64))
+    return ModelInput.of(np.concatenate(columns, axis=1), offsets.astype(np.int64))
 
 
-def states(encoder: HistoryEncoder, rows: list[Row]) -> torch.Tensor:
+def states(encoder: HistoryEncoder, rows: list[Row]) -> Tensor:
     with torch.inference_mode():
         return encoder.states(history(rows), [user for user, _, _ in rows])
 
@@ -80,11 +82,12 @@ def test_what_is_kept_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     model = cached._graph.model
     real = model.encode_in
-    monkeypatch.setattr(
-        model,
-        "encode_in",
-        lambda context, item, *rest: encoded.append(len(item)) or real(context, item, *rest),
-    )
+
+    def encode_in(context: Context, item: Tensor, *rest: Tensor) -> Tensor:
+        encoded.append(len(item))
+        return real(context, item, *rest)
+
+    monkeypatch.setattr(model, "encode_in", encode_in)
     states(cached, [(b"anna", 1, 73)])
     states(cached, [(b"anna", 1, 73)])
     assert encoded == [3]

@@ -1,6 +1,7 @@
 """The model: packed and padded agree, the future and other users stay out of sight, for both encoders."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def test_the_padding_row_of_the_item_table_is_zero(encoder: EncoderName) -> None
         ({"encoder": "lstm"}, "unknown encoder 'lstm'; there are softmax, hstu"),
     ],
 )
-def test_impossible_sizes_are_refused(change: dict[str, int], sentence: str) -> None:
+def test_impossible_sizes_are_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         ModelConfig(**{"num_items": 30, "num_actions": 3, **change})
 

@@ -106,7 +106,7 @@ def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(comm
     assert [x.name for x in config.input if x.optional] == [USER_ID.name]
     assert [x.name for x in config.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
     assert config.HasField("dynamic_batching")
-    assert {x.name for x in config.input if not x.allow_ragged_batch} == {"history_length"}
+    assert {x.name for x in config.input if not x.allow_ragged_batch} == {"history_length", "user_id"}
 
 
 def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:

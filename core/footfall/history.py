@@ -4,7 +4,7 @@ Training and serving both call these functions, so the same raw events give byte
 and online; all of them work on one history or on millions, with no Python loop over users.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,17 @@ class ModelInput:
     gap: NDArray[np.int32]
     time: NDArray[np.int32]
     offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, columns: Iterable[NDArray[np.int32]], offsets: NDArray[np.int64]) -> "ModelInput":
+        """`columns` as the property of that name."""
+        item, action, gap, time = columns
+        return cls(item, action, gap, time, offsets)
+
+    @property
+    def columns(self) -> tuple[NDArray[np.int32], ...]:
+        """In the order of contract.HISTORY_COLUMNS."""
+        return self.item, self.action, self.gap, self.time
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ class ReturningContext:
     def attend(self, layer: int, heads: Heads) -> Tensor:
         cache, rules = self._layers[layer], heads.rules
         mixed = decode_attention(
-            *(self._pad(part) for part in (heads.query, heads.key, heads.value)),
+            self._pad(heads.query),
+            self._pad(heads.key),
+            self._pad(heads.value),
             cache,
             implementation=self._implementation,
             kind=rules.kind,

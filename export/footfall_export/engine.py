@@ -86,17 +86,12 @@ def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]
     return {
         **{
             tensor.name: pad(values, history.offsets, width)
-            for tensor, values in zip(HISTORY_COLUMNS, columns(history), strict=True)
+            for tensor, values in zip(HISTORY_COLUMNS, history.columns, strict=True)
         },
         "history_length": lengths.astype(np.int32)[:, None],
         "excluded_index": pad(excluded.values, excluded.offsets, _width(excluded.offsets)),
         "candidate_index": pad(candidate.values, candidate.offsets, _width(candidate.offsets)),
     }
-
-
-def columns(history: ModelInput) -> tuple[NDArray[np.int32], ...]:
-    """In the order of contract.HISTORY_COLUMNS."""
-    return history.item, history.action, history.gap, history.time
 
 
 def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInput:
@@ -106,7 +101,7 @@ def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInpu
         np.concatenate([row[tensor.name][:length] for row, length in zip(rows, lengths, strict=True)])
         for tensor in HISTORY_COLUMNS
     )
-    return ModelInput(*joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return ModelInput.of(joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
 def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:

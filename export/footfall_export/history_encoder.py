@@ -47,7 +47,7 @@ class HistoryEncoder:
         """After each history's last event [users, width]; zeros for an empty one. users: NOBODY where unknown."""
         lengths = np.diff(history.offsets)
         states = self._graph.model.item_table().new_zeros(len(lengths), self._config.width)
-        columns = np.stack([history.item, history.action, history.gap, history.time])
+        columns = np.stack(history.columns)
         visits = [
             Visit(row, user, columns[:, start : start + length])
             for row, (user, start, length) in enumerate(
@@ -72,7 +72,9 @@ class HistoryEncoder:
     def _sort(self, visits: list[Visit], states: Tensor) -> tuple[list[Visit], list[Visit]]:
         """Visits to encode whole and to continue, with room in the cache where there is; unchanged ones are done."""
         batch = {visit.user: None for visit in visits}
-        whole, returning, seen = [], [], {NOBODY}
+        whole: list[Visit] = []
+        returning: list[Visit] = []
+        seen = {NOBODY}
         for visit in visits:
             if visit.user in seen:  # twice in one batch: the first is kept
                 whole.append(visit)
@@ -133,7 +135,7 @@ class HistoryEncoder:
     def _inputs(self, visits: list[Visit]) -> PackedInputs:
         """The events of each visit that are not cached."""
         columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
-        inputs = ModelInput(*columns, np.array(_bounds(visits), dtype=np.int64))
+        inputs = ModelInput.of(columns, np.array(_bounds(visits), dtype=np.int64))
         past = np.repeat([visit.cached for visit in visits], [visit.new for visit in visits])
         return PackedInputs.of(inputs, self._device, past)
 

@@ -27,7 +27,6 @@ from footfall.contract import (
 )
 from footfall.errors import InputError
 from footfall.history import bucket_width, clean, encode, model_input, pad
-from footfall_export.engine import columns
 from footfall_export.version import Version
 
 Tensors = Mapping[str, NDArray[Any] | None]
@@ -102,7 +101,7 @@ def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
     indices = {
         **{
             tensor.name: _never_empty(values)
-            for tensor, values in zip(HISTORY_COLUMNS, columns(inputs), strict=True)
+            for tensor, values in zip(HISTORY_COLUMNS, inputs.columns, strict=True)
         },
         "history_length": np.array([len(inputs.item)], dtype=np.int32),
         "excluded_index": _never_empty(seen),

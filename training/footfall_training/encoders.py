@@ -70,7 +70,7 @@ LAYERS: dict[EncoderName, type[SoftmaxLayer] | type[HstuLayer]] = {"softmax": So
 
 def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
     """[..., parts * width] -> `parts` views [..., heads, head_dim]."""
-    return projected.unflatten(-1, (parts, num_heads, -1)).unbind(-3)
+    return projected.view(*projected.shape[:-1], parts, num_heads, -1).unbind(-3)
 
 
 def position_buckets(max_length: int) -> int:

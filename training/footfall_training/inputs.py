@@ -28,11 +28,9 @@ class PackedInputs:
     ) -> "PackedInputs":
         """past int64 [events]: how many events of the user's history lie before those of `inputs`."""
         indices = (inputs.item, inputs.action, inputs.gap, positions(inputs.offsets) + past)
-        return cls(
-            *(torch.from_numpy(column.astype(np.int64)).to(device, non_blocking=True) for column in indices),
-            torch.from_numpy(inputs.time).to(device, non_blocking=True),
-            torch.from_numpy(inputs.offsets).to(device, non_blocking=True),
-        )
+        item, action, gap, position = (torch.from_numpy(column.astype(np.int64)) for column in indices)
+        time, offsets = torch.from_numpy(inputs.time), torch.from_numpy(inputs.offsets)
+        return cls(item, action, gap, position, time, offsets).to(device)
 
     def to(self, device: torch.device) -> "PackedInputs":
         return PackedInputs(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
