@@ -49,9 +49,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@echo "setup: test tools, TensorRT and the Triton language"
+	@echo "setup: test tools and TensorRT"
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
-	@$(PIP) install --constraint constraints.txt --no-deps triton
 	@touch $@
 
 clean:  ## Remove the environment and the demo's files

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.history import ModelInput
+from footfall_export.captured_passes import pad_inputs
 from footfall_export.engine import NOBODY
 from footfall_export.graph import RankerGraph
 from footfall_export.history_encoder import HistoryEncoder
 from footfall_export.user_cache import page_bytes
 from footfall_training.contexts import Context
+from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
 from footfall_training.options import EncoderName, ImplementationName, ModelConfig
 
@@ -29,18 +31,18 @@ def encoder(
     kind: EncoderName = "hstu",
     pages: int = 40,
     implementation: ImplementationName = "reference",
-    seed: int = 0,
+    device: torch.device = CPU,
 ) -> HistoryEncoder:
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = replace(CONFIG, encoder=kind)
     model = SequenceModel(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("_bias"):
                 parameter.normal_()
-    graph = RankerGraph(model, 10).eval()
+    graph = RankerGraph(model, 10).eval().to(device)
     num_bytes = pages * config.num_layers * page_bytes(config, torch.float32)
-    return HistoryEncoder(graph, CPU, implementation, num_bytes)
+    return HistoryEncoder(graph, device, implementation, num_bytes)
 
 
 def history(rows: list[Row]) -> ModelInput:
@@ -135,6 +137,37 @@ def test_a_pass_that_fails_leaves_nothing_half_written(monkeypatch: pytest.Monke
     assert len(cached.cache) == 0
     assert [len(layer.free) for layer in cached.cache.layers] == [4, 4]
     check(cached, plain, [(b"anna", 1, 73), (b"bert", 2, 6)])
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_batch_padded_to_the_size_of_a_graph_has_the_same_states(
+    kind: EncoderName,
+) -> None:
+    plain = encoder(kind, pages=0, implementation="triton")
+    inputs = PackedInputs.of(history([(NOBODY, 1, 70), (NOBODY, 2, 1), (NOBODY, 3, 33)]), CPU)
+    padded = pad_inputs(inputs)
+    assert (len(padded.item), len(padded.time), len(padded.offsets)) == (256, 256, 9)
+    with torch.inference_mode():
+        expected, kept = plain._pass_over(inputs)
+        got, kept_padded = plain._pass_over(padded)
+    events = len(inputs.item)
+    torch.testing.assert_close(got[:events], expected, atol=1e-4, rtol=1e-4)
+    for (key, value), (padded_key, padded_value) in zip(kept, kept_padded, strict=True):
+        torch.testing.assert_close(padded_key[:events], key, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(padded_value[:events], value, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_graphs_replay_what_the_pass_computes(kind: EncoderName) -> None:
+    plain = encoder(kind, pages=0)
+    captured = encoder(kind, implementation="triton", device=torch.device("cuda"))
+    for rows in (
+        [(b"anna", 1, 70), (b"bert", 2, 3)],
+        [(b"cleo", 3, 9)],
+        [(b"anna", 1, 75), (b"dora", 4, 60)],
+    ):
+        torch.testing.assert_close(states(captured, rows).cpu(), states(plain, rows), atol=1e-3, rtol=1e-3)
 
 
 visits = st.lists(

@@ -1,54 +1,37 @@
-"""Contexts of the torch engine: they write keys and values to a cache, or read the past from it."""
+"""Contexts of the torch engine: they hold on to each layer's keys and values, and may read the past from a cache."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from footfall_kernels.decode_attention import append, decode_attention
+from footfall_kernels.decode_attention import decode_attention
 from footfall_kernels.embed_events import embed_events
 from footfall_kernels.paged_cache import PagedCache
 from footfall_training.contexts import Heads, PackedContext
 from footfall_training.inputs import PackedInputs
 
+KeysValues = list[tuple[Tensor, Tensor]]
+"""Of every layer, [events, heads, head_dim] each."""
 
-class RecordingContext(PackedContext):
-    """Whole histories; the keys and values of `rows` int64 [kept events] go to the cache.
 
-    They are those of the sequences `sequences` of the cache, one after another, bounded by `bounds`.
-    """
+class KeepingContext(PackedContext):
+    """Whole histories; `kept` are the keys and values of the pass."""
 
-    def __init__(
-        self,
-        inputs: PackedInputs,
-        max_length: int,
-        implementation: str,
-        layers: Sequence[PagedCache],
-        rows: Tensor,
-        sequences: Sequence[int],
-        bounds: Sequence[int],
-    ) -> None:
+    def __init__(self, inputs: PackedInputs, max_length: int, implementation: str) -> None:
         super().__init__(inputs.offsets, inputs.time, max_length, implementation)
-        self._layers, self._rows, self._sequences, self._bounds = layers, rows, sequences, bounds
+        self.kept: KeysValues = []
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
-        mixed = super().attend(layer, heads)
-        append(
-            self._layers[layer],
-            heads.key.index_select(0, self._rows),
-            heads.value.index_select(0, self._rows),
-            self.time.index_select(0, self._rows),
-            implementation=self.implementation,
-            sequences=self._sequences,
-            offsets=self._bounds,
-        )
-        return mixed
+        self.kept.append((heads.key, heads.value))
+        return super().attend(layer, heads)
 
 
 class ReturningContext:
-    """New events of users whose past is in the cache: packed `inputs`, positions counted from the history's begin.
+    """New events of users whose past is in the cache, positions counted from the history's begin.
 
-    Each layer's new keys and values are appended once its queries have read what was there before.
+    `layers` hold the past in `sequences`, one a user of `inputs`; no user has more than `most` new events. `kept` are
+    the new keys and values.
     """
 
     def __init__(
@@ -57,27 +40,27 @@ class ReturningContext:
         implementation: str,
         layers: Sequence[PagedCache],
         sequences: Sequence[int],
-        bounds: Sequence[int],
+        most: int,
     ) -> None:
-        self._implementation, self._layers = implementation, layers
-        self._sequences, self._bounds, self._time = sequences, bounds, inputs.time
-        lengths = inputs.offsets.diff()
-        self._most = int(torch.tensor(bounds).diff().max())
-        user = torch.repeat_interleave(lengths, output_size=len(inputs.item))
+        self.kept: KeysValues = []
+        self._implementation, self._layers, self._time = implementation, layers, inputs.time
+        self._shape = (len(sequences), most)
+        user = torch.repeat_interleave(inputs.offsets.diff(), output_size=len(inputs.item))
         within = torch.arange(len(user), device=user.device) - inputs.offsets[:-1][user]
-        self._cell = user * self._most + within
-        self._sequence = torch.tensor(sequences, device=user.device)
+        self._cell = user * most + within
+        self._sequences = torch.tensor(sequences, device=user.device)
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events(*indices, *tables, implementation=self._implementation, scale=scale)
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
-        cache, rules = self._layers[layer], heads.rules
+        self.kept.append((heads.key, heads.value))
+        rules = heads.rules
         mixed = decode_attention(
             self._pad(heads.query),
             self._pad(heads.key),
             self._pad(heads.value),
-            cache,
+            self._layers[layer],
             implementation=self._implementation,
             kind=rules.kind,
             causal=True,
@@ -86,21 +69,11 @@ class ReturningContext:
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
             time=None if heads.time_bias is None else self._pad(self._time),
-            sequences=self._sequence,
-        )
-        append(
-            cache,
-            heads.key.contiguous(),
-            heads.value.contiguous(),
-            self._time,
-            implementation=self._implementation,
             sequences=self._sequences,
-            offsets=self._bounds,
         )
         return mixed.flatten(0, 1).index_select(0, self._cell)
 
     def _pad(self, packed: Tensor) -> Tensor:
         """[events, ...] -> [users, most, ...]; what is behind a user's events, nobody's result depends on."""
-        cells = packed.new_zeros(len(self._sequences) * self._most, *packed.shape[1:])
-        cells = cells.index_copy(0, self._cell, packed)
-        return cells.view(len(self._sequences), self._most, *packed.shape[1:])
+        cells = packed.new_zeros(self._shape[0] * self._shape[1], *packed.shape[1:])
+        return cells.index_copy(0, self._cell, packed).view(*self._shape, *packed.shape[1:])

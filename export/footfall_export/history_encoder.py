@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footfall.history import ModelInput
-from footfall_export.cached_contexts import RecordingContext, ReturningContext
+from footfall_export.cached_contexts import KeepingContext, KeysValues, ReturningContext
+from footfall_export.captured_passes import CapturedPasses, Pass
 from footfall_export.engine import NOBODY
 from footfall_export.graph import RankerGraph
 from footfall_export.user_cache import UserCache
-from footfall_training.contexts import Context, PackedContext
+from footfall_training.contexts import Context
 from footfall_training.inputs import PackedInputs
 from footfall_training.options import ImplementationName
 
@@ -40,13 +41,17 @@ class HistoryEncoder:
         self, graph: RankerGraph, device: torch.device, implementation: ImplementationName, cache_bytes: int
     ) -> None:
         self._graph, self._device, self._implementation = graph, device, implementation
-        self._config = graph.model.config
-        self.cache = UserCache(self._config, graph.model.item_table().dtype, device, cache_bytes)
+        self.cache = UserCache(
+            graph.model.config, graph.model.item_table().dtype, device, implementation, cache_bytes
+        )
+        # The reference decides on the host, which no graph can hold.
+        captured = device.type == "cuda" and implementation == "triton"
+        self._whole = CapturedPasses(self._pass_over) if captured else self._pass_over
 
     def states(self, history: ModelInput, users: Sequence[bytes]) -> Tensor:
         """After each history's last event [users, width]; zeros for an empty one. users: NOBODY where unknown."""
         lengths = np.diff(history.offsets)
-        states = self._graph.model.item_table().new_zeros(len(lengths), self._config.width)
+        states = self._graph.model.item_table().new_zeros(len(lengths), self._graph.model.config.width)
         columns = np.stack(history.columns)
         visits = [
             Visit(row, user, columns[:, start : start + length])
@@ -99,50 +104,39 @@ class HistoryEncoder:
         return whole, returning
 
     def _begin(self, visits: list[Visit]) -> Tensor:
-        """Encode whole histories; those with a sequence are kept."""
+        """Encode whole histories."""
         inputs = self._inputs(visits)
-        max_length = self._config.max_length
-        kept = [visit for visit in visits if visit.sequence is not None]
-        if not kept:
-            return self._run(
-                PackedContext(inputs.offsets, inputs.time, max_length, self._implementation), inputs
-            )
-        is_kept = np.repeat([visit.sequence is not None for visit in visits], [visit.new for visit in visits])
-        context = RecordingContext(
-            inputs,
-            max_length,
-            self._implementation,
-            self.cache.layers,
-            torch.from_numpy(np.flatnonzero(is_kept)).to(self._device),
-            _sequences(kept),
-            _bounds(kept),
-        )
-        return self._run(context, inputs)
+        hidden, kept = self._whole(inputs)
+        return self._finish(visits, inputs, hidden, kept)
+
+    def _pass_over(self, inputs: PackedInputs) -> Pass:
+        context = KeepingContext(inputs, self._graph.model.config.max_length, self._implementation)
+        return self._run(context, inputs), context.kept
 
     def _continue(self, visits: list[Visit]) -> Tensor:
         """Encode only the new events."""
         inputs = self._inputs(visits)
-        context = ReturningContext(
-            inputs, self._implementation, self.cache.layers, _sequences(visits), _bounds(visits)
-        )
-        return self._run(context, inputs)
+        sequences = [visit.sequence for visit in visits if visit.sequence is not None]
+        most = max(visit.new for visit in visits)
+        context = ReturningContext(inputs, self._implementation, self.cache.layers, sequences, most)
+        return self._finish(visits, inputs, self._run(context, inputs), context.kept)
 
     def _run(self, context: Context, inputs: PackedInputs) -> Tensor:
         events = self._graph.known_events(inputs.item, inputs.action, inputs.gap)
-        hidden = self._graph.model.encode_in(context, *events, inputs.position)
+        return self._graph.model.encode_in(context, *events, inputs.position)
+
+    def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: KeysValues) -> Tensor:
+        """Cache what is to be kept; the states [visits, width] after the last events."""
+        rows = {visit.sequence: visit.new for visit in visits if visit.sequence is not None}
+        if rows:
+            is_kept = [visit.sequence is not None for visit in visits]
+            events = np.flatnonzero(np.repeat(is_kept, [visit.new for visit in visits]))
+            self.cache.append(rows, torch.from_numpy(events).to(self._device), kept, inputs.time)
         return hidden[inputs.offsets[1:] - 1]
 
     def _inputs(self, visits: list[Visit]) -> PackedInputs:
         """The events of each visit that are not cached."""
         columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
-        inputs = ModelInput.of(columns, np.array(_bounds(visits), dtype=np.int64))
-        past = np.repeat([visit.cached for visit in visits], [visit.new for visit in visits])
-        return PackedInputs.of(inputs, self._device, past)
-
-
-def _sequences(visits: list[Visit]) -> list[int]:
-    return [visit.sequence for visit in visits if visit.sequence is not None]
-
-
-def _bounds(visits: list[Visit]) -> list[int]:
-    return [0, *np.cumsum([visit.new for visit in visits]).tolist()]
+        new = [visit.new for visit in visits]
+        inputs = ModelInput.of(columns, np.cumsum([0, *new]))
+        return PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))

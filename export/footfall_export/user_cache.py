@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from footfall_export.cached_contexts import KeysValues
+from footfall_kernels.decode_attention import append
 from footfall_kernels.paged_cache import PagedCache
 from footfall_training.options import ModelConfig
 
@@ -32,7 +34,15 @@ class UserCache:
     engine of its version: neither a changed history nor a swap can meet a stale one.
     """
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device, num_bytes: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+        implementation: str,
+        num_bytes: int,
+    ) -> None:
+        self._implementation = implementation
         num_pages = num_bytes // (config.num_layers * page_bytes(config, dtype))
         self.layers = [
             PagedCache.empty(
@@ -72,6 +82,24 @@ class UserCache:
         for layer in self.layers:
             layer.allocate(sequence, rows)
         return sequence
+
+    def append(self, rows: Mapping[int, int], events: Tensor, kept: KeysValues, time: Tensor) -> None:
+        """Write each layer's keys and values of `events` int64 [events], so many for each sequence in turn.
+
+        kept: of every layer, of a pass's packed events, whose seconds are `time` int32.
+        """
+        bounds = np.cumsum([0, *rows.values()]).tolist()
+        for layer, (key, value) in zip(self.layers, kept, strict=True):
+            key, value, seconds = (packed.index_select(0, events) for packed in (key, value, time))
+            append(
+                layer,
+                key,
+                value,
+                seconds,
+                implementation=self._implementation,
+                sequences=list(rows),
+                offsets=bounds,
+            )
 
     def store(self, user: bytes, sequence: int, events: NDArray[np.int32], state: Tensor) -> None:
         """The user's entry, now that every layer holds the keys and values of `events`."""

@@ -59,14 +59,17 @@ def plan_attention(
     extras: Extras,
     *,
     implementation: str,
+    trusted: bool = False,
 ) -> AttentionPlan:
     """The plan of a batch for every layer of this head_dim and dtype and these rules; `query` lends its shape only.
 
     Of extras, num_candidates and time are the batch's; of the tables, only their numbers of buckets matter, and of
-    rules only window and prefix. Raises InputError. Checks the offsets, which on a GPU waits for them.
+    rules only window and prefix. Raises InputError. Checks the offsets, which on a GPU waits for them, unless they
+    are trusted; "triton" then also takes offsets that end before `query` does: what lies behind is of no sequence.
     """
     check_implementation(implementation, query)
-    _check_lengths(offsets, len(query), max_length, extras.num_candidates)
+    if not trusted:
+        _check_lengths(offsets, len(query), max_length, extras.num_candidates)
     parts: TilePlan | Groups
     if implementation == "reference":
         parts = group_sequences(offsets, len(query), rules, extras)

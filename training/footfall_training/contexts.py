@@ -54,7 +54,13 @@ class PackedContext:
         if self._plan is None:  # of the first layer, for all
             extras = Extras(None, time, heads.position_bias, heads.time_bias)
             self._plan = plan_attention(
-                heads.query, self.offsets, rules, self.max_length, extras, implementation=self.implementation
+                heads.query,
+                self.offsets,
+                rules,
+                self.max_length,
+                extras,
+                implementation=self.implementation,
+                trusted=True,  # of PackedInputs; to look would wait for the GPU
             )
         return attention(
             heads.query,
