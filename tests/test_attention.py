@@ -9,13 +9,12 @@ from attention_case import HEADS, RULES, TOLERANCE, Case, assert_close, three
 from conftest import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels import attention_configurations, attention_groups, attention_reference
+from footfall_kernels import attention_configurations, attention_dense, attention_groups
 from footfall_kernels.attention import attention, plan_attention
 from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
+from footfall_kernels.attention_rules import AttentionRules, Kind
 
 pytestmark = pytest.mark.kernels
 
@@ -119,29 +118,6 @@ def test_an_empty_batch_is_no_launch() -> None:
     assert not table.any()
 
 
-def test_the_op_passes_through_compile_and_torchs_own_checks() -> None:
-    case = Case.make(DEVICE, "softmax", lengths=(20, 3), position=True)
-    query, key, value = case.fused.unbind(1)
-    extras = Extras(position_bias=case.tables[0])
-    plan = plan_attention(
-        query, case.offsets, AttentionRules("softmax", 32**-0.5), 20, extras, implementation="triton"
-    )
-
-    def layer(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return attention(
-            query, key, value, case.offsets, implementation="triton", kind="softmax", max_length=20,
-            position_bias=case.tables[0], plan=plan,
-        )  # fmt: skip
-
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(query, key, value), layer(query, key, value))
-    arguments = (
-        query.clone().requires_grad_(), key, value, None, None, case.tables[0], None,
-        plan.tensors, "softmax", 0.2, 1.0, NO_WINDOW, 0, False,
-    )  # fmt: skip
-    torch.library.opcheck(torch.ops.footfall.attention.default, arguments)
-
-
 BAD: dict[str, dict[str, Any]] = {
     "unknown implementation 'cuda'": {"implementation": "cuda"},
     "unknown kind 'relu'": {"kind": "relu"},
@@ -224,5 +200,5 @@ def test_the_reference_takes_any_head_dim_and_groups_that_are_too_long_to_hold(
     case = Case.make("cpu", kind, head_dim=5, **RULES[rules])
     monkeypatch.setattr(attention_groups, "HELD_PAIRS", 40 * 40)
     monkeypatch.setattr(attention_groups, "GROUP_PAIRS", 1)
-    monkeypatch.setattr(attention_reference, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(attention_dense, "CHUNK_SCORES", 1)
     assert_close(case.run("reference"), case.define(), torch.float32)

@@ -58,6 +58,16 @@ class Groups:
     groups: tuple[Group, ...]
     place: Tensor
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.place, *(tensor for group in self.groups for tensor in vars(group).values())]
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> "Groups":
+        """The inverse of `tensors`."""
+        place, *rest = tensors
+        return cls(tuple(Group(*rest[start : start + 4]) for start in range(0, len(rest), 4)), place)
+
 
 def group_sequences(offsets: Tensor, total: int, rules: AttentionRules, extras: Extras) -> Groups:
     """Groups of checked offsets [sequences + 1], on their device; waits for them on a GPU."""

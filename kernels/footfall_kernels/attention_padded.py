@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, weigh
+from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, score, weigh
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
 from footfall_kernels.buckets import bucket_by_comparison
 
@@ -35,4 +35,4 @@ def attend_padded(
     )  # fmt: skip
     wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
     bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair)
-    return torch.matmul(weigh(query, key, bias, rules).to(value.dtype), value)
+    return torch.matmul(weigh(score(query, key, bias, rules.scale), rules).to(value.dtype), value)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
 
 SILU_HIDDEN = -1e30
@@ -70,9 +72,37 @@ def look_up(table: Tensor, pair: Tensor) -> Tensor:
     return table.index_select(1, pair.flatten()).view(-1, *pair.shape).transpose(0, 1)
 
 
-def weigh(query: Tensor, key: Tensor, bias: Tensor, rules: AttentionRules) -> Tensor:
-    """Weights [sequences, heads, rows, columns] of keys for queries, in the dtype of `bias`."""
-    score = torch.matmul(query, key.transpose(-1, -2)).to(bias.dtype) * rules.scale + bias
+def score(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """[sequences, heads, rows, columns] in the dtype of `bias`."""
+    return torch.matmul(query, key.transpose(-1, -2)).to(bias.dtype).mul_(scale).add_(bias)
+
+
+def weigh(scores: Tensor, rules: AttentionRules) -> Tensor:
+    """What each key's value counts for."""
     if rules.kind == "softmax":
-        return score.softmax(-1)
-    return torch.nn.functional.silu(score) / rules.normaliser
+        return scores.softmax(-1)
+    return functional.silu(scores) / rules.normaliser
+
+
+def differentiate(scores: Tensor, weight: Tensor, weight_gradient: Tensor, rules: AttentionRules) -> Tensor:
+    """Gradient of the scores, of which `weigh` made `weight`."""
+    aten = torch.ops.aten
+    gradient: Tensor = (
+        aten._softmax_backward_data(weight_gradient, weight, -1, scores.dtype)
+        if rules.kind == "softmax"
+        else aten.silu_backward(weight_gradient.div_(rules.normaliser), scores)
+    )
+    return gradient
+
+
+def table_gradients(gradient: Tensor | None, extras: Extras) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of position_bias and time_bias from that of their pair_table."""
+    if gradient is None:
+        return None, None
+    num_position, num_time = extras.num_buckets
+    cells = gradient[:, :-1].view(-1, max(num_position, 1), max(num_time, 1))
+    position, time = (
+        None if table is None else cells.sum(dim).to(table.dtype)
+        for table, dim in ((extras.position_bias, 2), (extras.time_bias, 1))
+    )
+    return position, time

@@ -30,10 +30,10 @@ class AttentionPlan:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that `parts` holds, for an op that takes tensors."""
+        """All that `parts` holds, for an op that takes tensors; `tiles_of` and Groups.of are the inverse."""
         if isinstance(self.parts, TilePlan):
             return [*vars(self.parts.by_query).values(), *vars(self.parts.by_key).values()]
-        return [self.parts.place, *(tensor for group in self.parts.groups for tensor in vars(group).values())]
+        return self.parts.tensors
 
     def check(self, implementation: str, total: int, rules: AttentionRules, extras: Extras) -> None:
         """Raises InputError where the plan is of another implementation, batch, mask or number of buckets."""
@@ -97,6 +97,10 @@ def _plan_tiles(
         lists(TileShape(forward.queries, forward.keys), by_key=False),
         lists(TileShape(backward.queries, backward.keys), by_key=True),
     )
+
+
+def tiles_of(tensors: list[Tensor]) -> TilePlan:
+    return TilePlan(TileLists(*tensors[:3]), TileLists(*tensors[3:]))
 
 
 def _check_lengths(offsets: Tensor, total: int, max_length: int, num_candidates: Tensor | None) -> None:
