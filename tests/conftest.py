@@ -28,7 +28,7 @@ from footfall_serving.state import STATE_FILE, ServerState
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.dataset import Dataset
 from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
+from footfall_training.options import EncoderName, ModelConfig
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets
 from footfall_training.simulate import SimulateOptions, simulate
@@ -72,10 +72,12 @@ def dataset(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(out)
 
 
-def make_checkpoint(out: Path, dataset: Dataset, seed: int) -> Path:
+def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName = "softmax") -> Path:
     """A checkpoint with random weights: all that export and serving care about, without training."""
     torch.manual_seed(seed)
-    config = ModelConfig(len(dataset.items), len(dataset.actions), width=16, max_length=MAX_LENGTH)
+    config = ModelConfig(
+        len(dataset.items), len(dataset.actions), width=16, max_length=MAX_LENGTH, encoder=encoder
+    )
     model = SequenceModel(config)
     torch.nn.init.normal_(model.item_embedding.weight, std=0.25)  # rows about as long as trained ones: 1
     fill_priors(model, dataset, "leave_one_out")

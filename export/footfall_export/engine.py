@@ -62,6 +62,10 @@ class Scores:
 class Engine(Protocol):
     """A checkpoint compiled for a runtime."""
 
+    @property
+    def cached_events(self) -> int:
+        """Events of histories scored so far that were known from a request before, and not computed again."""
+
     def score(self, batch: Batch) -> Scores: ...
 
 

@@ -44,6 +44,7 @@ class HistoryEncoder:
         self.cache = UserCache(
             graph.model.config, graph.model.item_table().dtype, device, implementation, cache_bytes
         )
+        self.cached_events = 0
         # The reference decides on the host, which no graph can hold.
         captured = device.type == "cuda" and implementation == "triton"
         self._whole = CapturedPasses(self._pass_over) if captured else self._pass_over
@@ -89,6 +90,7 @@ class HistoryEncoder:
             cached = 0 if entry is None else entry.events.shape[1]
             if entry is not None and cached == visit.events.shape[1]:
                 states[visit.row] = entry.state
+                self.cached_events += cached
                 continue
             # A pass over the past costs less than decoding more events than it has.
             if entry is None or visit.events.shape[1] > 2 * cached:
@@ -101,6 +103,7 @@ class HistoryEncoder:
             else:
                 group = returning if cached else whole
                 group.append(Visit(visit.row, visit.user, visit.events, cached, sequence))
+                self.cached_events += cached
         return whole, returning
 
     def _begin(self, visits: list[Visit]) -> Tensor:

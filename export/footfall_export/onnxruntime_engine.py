@@ -12,6 +12,8 @@ items, width 64, 2 CPU cores); but the ensemble's other steps need the second co
 
 
 class OnnxRuntimeEngine:
+    cached_events = 0
+
     def __init__(self, version: Version) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS

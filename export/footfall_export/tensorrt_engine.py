@@ -14,6 +14,8 @@ DATA_TYPES = {"INT32": torch.int32, "FP32": torch.float32}
 
 
 class TensorRTEngine:
+    cached_events = 0
+
     def __init__(self, version: Version) -> None:
         if not torch.cuda.is_available():
             raise NotReadyError(

@@ -36,7 +36,7 @@ class TorchEngine:
         self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(self._device).eval()
         self._max_length = model.config.max_length
         implementation = implementation_on(self._device, implementation)
-        self.encoder = HistoryEncoder(self._graph, self._device, implementation, cache_bytes)
+        self._encoder = HistoryEncoder(self._graph, self._device, implementation, cache_bytes)
 
     @classmethod
     def load(cls, version: Version) -> "TorchEngine":
@@ -49,12 +49,16 @@ class TorchEngine:
             cache_bytes=version.cache_bytes,
         )
 
+    @property
+    def cached_events(self) -> int:
+        return self._encoder.cached_events
+
     def score(self, batch: Batch) -> Scores:
         inputs = padded_inputs(batch, self._max_length)
         num_users = len(batch.history.offsets) - 1
         with torch.inference_mode():
             outputs = self._graph.rank(
-                self.encoder.states(batch.history, batch.users or (NOBODY,) * num_users),
+                self._encoder.states(batch.history, batch.users or (NOBODY,) * num_users),
                 *(
                     self._tensor(inputs[name])
                     for name in ("history_length", "excluded_index", "candidate_index")
