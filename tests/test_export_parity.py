@@ -23,6 +23,8 @@ class Answers:
     def __init__(self, scores: Scores) -> None:
         self.scores = scores
 
+    cached_events = 0
+
     def score(self, batch: Batch) -> Scores:
         users = len(batch.history.offsets) - 1
         return Scores(*(np.repeat(output, users, axis=0) for output in vars(self.scores).values()))

@@ -104,6 +104,14 @@ def test_candidates_nobody_knows_stay_a_restriction(
     assert to_indices(request, version)[0]["candidate_index"].tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("user", "sentence"), [(b"u" * 513, "user_id number 0 has 513"), (b"\xff", "not UTF-8")]
+)
+def test_a_user_id_is_held_to_the_rules_of_ids(user: bytes, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_request({"item_id": texts(b"a"), "user_id": texts(user)}, max_top_k=100)
+
+
 def test_seen_items_are_excluded_only_where_asked(version: Version) -> None:
     ids = texts(*version.items.ids([2, 9, 2]))
     kept = read_request({"item_id": ids, "exclude_seen": np.array([[False]])}, max_top_k=100)
