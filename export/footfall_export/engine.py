@@ -32,6 +32,14 @@ class IndexLists:
         values = np.concatenate(lists) if lists else np.zeros(0, np.int32)
         return cls(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
+    def take(self, users: NDArray[np.int64]) -> "IndexLists":
+        """The lists of these users."""
+        return IndexLists.of([self.values[self.offsets[user] : self.offsets[user + 1]] for user in users])
+
+    def padded(self) -> NDArray[np.int32]:
+        """int32 [users, a power of two]."""
+        return pad(self.values, self.offsets, _width(self.offsets))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -84,7 +92,7 @@ def load_engine(version: Version) -> Engine:
 
 def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]:
     """The batch as contract.ENGINE_INPUTS: every list padded to a power of two, histories to at most max_length."""
-    history, excluded, candidate = batch.history, batch.excluded, batch.candidate
+    history = batch.history
     lengths = np.diff(history.offsets)
     width = min(_width(history.offsets), max_length)
     return {
@@ -93,8 +101,8 @@ def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]
             for tensor, values in zip(HISTORY_COLUMNS, history.columns, strict=True)
         },
         "history_length": lengths.astype(np.int32)[:, None],
-        "excluded_index": pad(excluded.values, excluded.offsets, _width(excluded.offsets)),
-        "candidate_index": pad(candidate.values, candidate.offsets, _width(candidate.offsets)),
+        "excluded_index": batch.excluded.padded(),
+        "candidate_index": batch.candidate.padded(),
     }
 
 

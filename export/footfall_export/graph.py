@@ -45,25 +45,32 @@ class RankerGraph(nn.Module):
         hidden = self.model.encode_padded(*events, history_time)
         last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
         state = hidden.gather(1, last).squeeze(1)  # [users, width]
-        return self.rank(state, history_length, excluded_index, candidate_index)
+        empty = history_length == 0  # [users, 1]
+        probability, vector = self.describe(state, empty)
+        index, score = self.best(vector, empty, excluded_index, candidate_index)
+        return index, score, probability, vector
 
     def known_events(self, item: Tensor, action: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """int64 indices the model's tables hold, of events laid out in any shape."""
         return known(item, self.num_items), known(action, self.num_actions), known(gap, NUM_GAPS - 1)
 
-    def rank(
-        self, state: Tensor, history_length: Tensor, excluded_index: Tensor, candidate_index: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same from the states [users, width] after each history's last event."""
-        empty = history_length == 0  # [users, 1]
+    def describe(self, state: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+        """Action probabilities and user vectors of states [users, width]; empty bool [users, 1]: no history."""
         probability = functional.softmax(self.model.action_logits(state).float(), dim=1)
-        vector = torch.where(empty, 0.0, state.float())
-        table = self.item_table if self.has_own_table else self.model.item_table()
-        score = torch.where(empty, self.item_popularity, vector @ table.T)
+        return torch.where(empty, self.action_prior, probability), torch.where(empty, 0.0, state.float())
+
+    def best(
+        self, vector: Tensor, empty: Tensor, excluded_index: Tensor, candidate_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The top_k items: index int32 and score [users, top_k]."""
+        score = torch.where(empty, self.item_popularity, vector @ self.scoring_table().T)
         score = score.masked_fill(self._blocked(excluded_index, candidate_index), -torch.inf)
         item_score, item_index = score.topk(self.top_k, dim=1)
-        item_index = torch.where(torch.isinf(item_score), PADDING_INDEX, item_index)
-        return item_index.int(), item_score, torch.where(empty, self.action_prior, probability), vector
+        return torch.where(torch.isinf(item_score), PADDING_INDEX, item_index).int(), item_score
+
+    def scoring_table(self) -> Tensor:
+        """fp32 [num_items + 1, width]."""
+        return self.item_table if self.has_own_table else self.model.item_table()
 
     def _blocked(self, excluded_index: Tensor, candidate_index: Tensor) -> Tensor:
         """Items that may not be listed: bool [users, num_items + 1]; padding entries fall on column 0."""

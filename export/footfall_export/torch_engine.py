@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall_export.engine import NOBODY, Batch, Scores, padded_inputs
+from footfall_export.engine import NOBODY, Batch, Scores
 from footfall_export.graph import RankerGraph
 from footfall_export.history_encoder import HistoryEncoder
 from footfall_export.version import Version
+from footfall_kernels.catalogue_topk import catalogue_topk
 from footfall_training.checkpoint import load_weights
 from footfall_training.device import find_device, implementation_on
 from footfall_training.model import SequenceModel
@@ -34,9 +35,8 @@ class TorchEngine:
     ) -> None:
         self._device = find_device(device)
         self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(self._device).eval()
-        self._max_length = model.config.max_length
-        implementation = implementation_on(self._device, implementation)
-        self._encoder = HistoryEncoder(self._graph, self._device, implementation, cache_bytes)
+        self._implementation = implementation_on(self._device, implementation)
+        self._encoder = HistoryEncoder(self._graph, self._device, self._implementation, cache_bytes)
 
     @classmethod
     def load(cls, version: Version) -> "TorchEngine":
@@ -54,17 +54,36 @@ class TorchEngine:
         return self._encoder.cached_events
 
     def score(self, batch: Batch) -> Scores:
-        inputs = padded_inputs(batch, self._max_length)
-        num_users = len(batch.history.offsets) - 1
+        empty = np.diff(batch.history.offsets) == 0
         with torch.inference_mode():
-            outputs = self._graph.rank(
-                self._encoder.states(batch.history, batch.users or (NOBODY,) * num_users),
-                *(
-                    self._tensor(inputs[name])
-                    for name in ("history_length", "excluded_index", "candidate_index")
-                ),
-            )
+            state = self._encoder.states(batch.history, batch.users or (NOBODY,) * len(empty))
+            probability, vector = self._graph.describe(state, self._tensor(empty[:, None]))
+            outputs = (*self._best(vector, empty, batch), probability, vector)
         return Scores(*(output.cpu().numpy() for output in outputs))
 
-    def _tensor(self, array: NDArray[np.integer[Any]]) -> Tensor:
+    def _best(self, vector: Tensor, empty: NDArray[np.bool_], batch: Batch) -> tuple[Tensor, Tensor]:
+        """The graph lists popular items and candidates; for all others the catalogue is searched by the kernel."""
+        special = empty | (np.diff(batch.candidate.offsets) > 0)
+        index = torch.zeros(len(empty), self._graph.top_k, dtype=torch.int32, device=self._device)
+        score = torch.zeros_like(index, dtype=torch.float32)
+        if len(users := np.flatnonzero(~special)):
+            rows, excluded = self._tensor(users), batch.excluded.take(users)
+            index[rows], score[rows] = catalogue_topk(
+                vector[rows],
+                self._graph.scoring_table(),
+                self._graph.top_k,
+                implementation=self._implementation,
+                excluded=(self._tensor(excluded.values), self._tensor(excluded.offsets)),
+            )
+        if len(users := np.flatnonzero(special)):
+            rows = self._tensor(users)
+            index[rows], score[rows] = self._graph.best(
+                vector[rows],
+                self._tensor(empty[users, None]),
+                self._tensor(batch.excluded.take(users).padded()),
+                self._tensor(batch.candidate.take(users).padded()),
+            )
+        return index, score
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
