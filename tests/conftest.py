@@ -80,6 +80,9 @@ def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName
     )
     model = SequenceModel(config)
     torch.nn.init.normal_(model.item_embedding.weight, std=0.25)  # rows about as long as trained ones: 1
+    for name, parameter in model.named_parameters():
+        if name.endswith("_bias"):  # HSTU's tables start at 0
+            torch.nn.init.normal_(parameter, std=0.5)
     fill_priors(model, dataset, "leave_one_out")
     samples = newest(Targets.of(dataset, "leave_one_out", "validation", 64).histories, MAX_LENGTH)
     save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.0}})
