@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import safetensors.torch
@@ -21,7 +22,7 @@ from footfall.errors import InputError
 from footfall_cli.train import train as train_command
 from footfall_training.checkpoint import WEIGHTS, Checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.options import LossName, ModelConfig, TrainOptions
+from footfall_training.options import EncoderName, ImplementationName, LossName, ModelConfig, TrainOptions
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer
@@ -86,6 +87,23 @@ def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
     assert (ranks == 1).mean() > 0.95
     assert torch.isclose(checkpoint.load_model().item_popularity.exp().sum(), torch.tensor(1.0), atol=0.1)
     assert list((tmp_path / "checkpoint.training" / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(("loss", "encoder"), [("full", "softmax"), ("sampled", "hstu")])
+def test_losses_and_gradients_by_the_triton_kernels_are_the_references(
+    ring: Dataset, tmp_path: Path, loss: LossName, encoder: EncoderName
+) -> None:
+    sizes = replace(config(ring), width=64, encoder=encoder)
+    found = []
+    for implementation in get_args(ImplementationName):
+        options = TrainOptions(batch_size=8, loss=loss, num_negatives=8, implementation=implementation)
+        trainer = Trainer(ring, tmp_path / implementation, sizes, options)
+        torch.manual_seed(1)
+        losses = trainer.losses(next(trainer.windows.epoch(8, seed=0, epoch=0)))
+        torch.autograd.backward(losses["item"] + losses["action"])
+        found.append([*losses.values(), *(parameter.grad for parameter in trainer.model.parameters())])
+    for reference, triton in zip(*found, strict=True):
+        torch.testing.assert_close(triton, reference, atol=1e-4, rtol=1e-3)
 
 
 def test_trained_items_have_unit_length_and_padding_none(ring: Dataset, tmp_path: Path) -> None:
