@@ -89,6 +89,18 @@ def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
     assert list((tmp_path / "checkpoint.training" / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("encoder", get_args(EncoderName))
+def test_a_ring_is_learnt_in_bf16_too_and_by_either_encoder(
+    ring: Dataset, tmp_path: Path, encoder: EncoderName
+) -> None:
+    options = TrainOptions(epochs=12, batch_size=16, learning_rate=1e-2, warmup_steps=5, precision="bf16")
+    metrics = train(ring, tmp_path / "checkpoint", replace(config(ring), encoder=encoder), options)
+    assert metrics["validation"]["recall@1"] > 0.95
+    assert {
+        weight.dtype for weight in Checkpoint.open(tmp_path / "checkpoint").load_model().parameters()
+    } == {torch.float32}
+
+
 @pytest.mark.parametrize(("loss", "encoder"), [("full", "softmax"), ("sampled", "hstu")])
 def test_losses_and_gradients_by_the_triton_kernels_are_the_references(
     ring: Dataset, tmp_path: Path, loss: LossName, encoder: EncoderName

@@ -7,7 +7,14 @@ import typer
 
 from footfall_cli.output import JsonOption, show
 from footfall_training.dataset import Dataset, SplitName
-from footfall_training.options import EncoderName, ImplementationName, LossName, ModelConfig, TrainOptions
+from footfall_training.options import (
+    EncoderName,
+    ImplementationName,
+    LossName,
+    ModelConfig,
+    TrainOptions,
+    TrainPrecision,
+)
 
 
 def train(
@@ -55,6 +62,9 @@ def train(
         ImplementationName | None,
         typer.Option(help="Of the kernels; by default triton on cuda, reference (plain torch) on cpu."),
     ] = TrainOptions.implementation,
+    precision: Annotated[
+        TrainPrecision, typer.Option(help="Of activations; bf16 for a GPU's tensor cores.")
+    ] = TrainOptions.precision,
     as_json: JsonOption = False,
 ) -> None:
     """Train a sequence model on a prepared data set.
@@ -91,6 +101,7 @@ def train(
         seed=seed,
         device=device,
         implementation=implementation,
+        precision=precision,
     )
     metrics = train_model(data, out, config, options, resume=resume)
     best = metrics["validation"]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from footfall.errors import InputError
+from footfall_kernels.attention_rules import MAX_LENGTH
 from footfall_training.dataset import SPLIT_NAMES, SplitName
 
 LossName = Literal["full", "sampled"]
+TrainPrecision = Literal["fp32", "bf16"]
 EncoderName = Literal["softmax", "hstu"]
 ImplementationName = Literal["reference", "triton"]
 """Of the operations in footfall_kernels: plain torch, or the Triton kernels, which need an NVIDIA GPU."""
@@ -36,6 +38,8 @@ class ModelConfig:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.width % self.num_heads:
             raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.max_length > MAX_LENGTH:
+            raise InputError(f"max_length is {self.max_length}, attention takes at most {MAX_LENGTH}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
         check_choice("encoder", self.encoder, get_args(EncoderName))
@@ -45,7 +49,8 @@ class ModelConfig:
 class TrainOptions:
     """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs.
 
-    implementation None: the device's (see footfall_training.device).
+    implementation None: the device's (see footfall_training.device). precision: of activations and matrix products;
+    weights, their gradients and the optimizer's state stay fp32.
     """
 
     epochs: int = 12
@@ -64,6 +69,7 @@ class TrainOptions:
     seed: int = 0
     device: str = "cpu"
     implementation: ImplementationName | None = None
+    precision: TrainPrecision = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "num_negatives", "patience", "validation_users", "save_every"):
@@ -77,6 +83,7 @@ class TrainOptions:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be a number of at least 0")
         check_seed(self.seed)
         check_choice("loss", self.loss, get_args(LossName))
+        check_choice("precision", self.precision, get_args(TrainPrecision))
         check_choice("split", self.split, SPLIT_NAMES)
         if self.implementation is not None:
             check_choice("implementation", self.implementation, get_args(ImplementationName))

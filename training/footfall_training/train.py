@@ -140,7 +140,9 @@ class Trainer:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Mean next-item and next-action cross-entropy of a batch."""
-        with parametrize.cached():  # input and output share one table of unit rows
+        dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float32
+        # Cached, since input and output share one table of unit rows.
+        with parametrize.cached(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             hidden = self.model.encode(batch.inputs, self.implementation)
             table = self.model.item_table()
         negative, log_q = None, None
@@ -148,8 +150,8 @@ class Trainer:
             negative = torch.multinomial(self._draw, self.options.num_negatives, replacement=True)
             log_q = self._log_q
         item = linear_cross_entropy(
-            hidden,
-            table,
+            hidden.to(dtype),
+            table.to(dtype),
             batch.next_item,
             implementation=self.implementation,
             negative=negative,
