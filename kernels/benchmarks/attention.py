@@ -6,7 +6,8 @@ Peers: torch's SDPA on the batch padded to its longest, FlexAttention on the pac
 out of a checkout of generative-recommenders. A peer is timed only if its output and gradients are ours; why one is
 not stands in "absent". Plans and block masks are made beforehand, once a batch, and timed as "plan". Lengths are
 drawn by Zipf's law with exponent 1.2, or all the longest. On a GPU the Triton kernels run in bf16, on a CPU the
-reference in fp32; --small times tiny shapes, in Triton's interpreter too where TRITON_INTERPRET=1. The last line is JSON.
+reference in fp32; --small times tiny shapes, in Triton's interpreter too where TRITON_INTERPRET=1. The last line is
+JSON.
 """
 
 import argparse
