@@ -27,7 +27,9 @@ from footfall_kernels.launch import interpreted
 
 PEERS = ("sdpa", "flex", "meta")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2}
-"""Of the norm of a difference over the norm: bf16 rounds inputs to 2^-9, weights and output once more."""
+"""Of the norm of a difference over the norm; bf16 measures 0.005 in the interpreter."""
+PEER_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""The same, of a peer from ours: Meta's kernels add query gradients up in bf16, a block of keys after another."""
 PROBE_LENGTHS = [150, 0, 1, 70]
 
 
@@ -125,7 +127,7 @@ def contestants(
         except Exception as reason:  # a stranger's code: whatever it raises, ours is still timed
             absent[label] = f"{type(reason).__name__}: {reason}".splitlines()[0]
         else:
-            if off <= TOLERANCE[batch.query.dtype]:
+            if off <= PEER_TOLERANCE[batch.query.dtype]:
                 found[name] = peer
             else:
                 absent[label] = f"computes something else: differs from ours by {off:.2g}"
