@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,8 @@ def report(
             more["ratio_to"] = {peer: round(median / medians[peer], 3) for peer in row["peers"]}
         done.append({"implementation": row["implementation"], "ms": facts.summary(row["ms"]), **more})
         print(f"{row['implementation']:<36} {median:10.3f} ms  {more}")
-    machine = {**facts.machine(), "torch": torch.__version__, "triton": triton.__version__}
+    versions = {"torch": torch.__version__, "triton": triton.__version__}
+    machine = {**facts.machine(), **versions, "busy_cores": facts.busy_cores(0.5)}
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     if interpreted():
@@ -111,12 +113,21 @@ def report(
                 "what": what,
                 "shapes": shapes,
                 "machine": machine,
-                "commit": facts.commit(),
+                "commit": _commit(),
                 "absent": absent,
                 "rows": done,
             }
         )
     )
+
+
+def _commit() -> str:
+    """What was measured; a copy of the files on a rented machine has no history."""
+    try:
+        commit: str = facts.commit()
+    except (OSError, subprocess.CalledProcessError):
+        return "no repository"
+    return commit
 
 
 def _gpu_ms(function: Callable[[], object]) -> float:
