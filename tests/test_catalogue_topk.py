@@ -3,8 +3,6 @@
 Small integers make every score exact in every dtype, and tie many of them: indices must be equal, not only close.
 """
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from conftest import DEVICE
@@ -28,14 +26,8 @@ DTYPES = [
     (torch.bfloat16, torch.int8),
 ]
 Lists = tuple[Tensor, Tensor]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _few_programs() -> Iterator[None]:
-    """The interpreter runs programs one after another: a few splits of the table show what 264 would."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue_topk_triton, "PROGRAMS", 6)
-        yield
+POISON = -77
+"""What an integer that nobody wrote holds."""
 
 
 def integers(shape: tuple[int, int], dtype: torch.dtype, seed: int) -> Tensor:
@@ -134,6 +126,24 @@ def test_a_catalogue_of_equal_items_is_answered_by_index() -> None:
         assert index.tolist() == [[1, 2, 3, 4, 5]] * 2
 
 
+def test_the_largest_maxima_are_found_below_several_levels_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_topk_triton, "MOST_ROOTS", 100)
+    maxima = integers((3, 40_001), torch.float32, 5) * integers((3, 40_001), torch.float32, 6)
+    chosen = catalogue_topk_triton._descend(maxima, largest.group_maxima(maxima), 6)
+    assert torch.equal(chosen.long(), largest.largest_index(maxima, 6))
+
+
+def test_more_than_a_program_can_sort_are_chosen_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_topk_triton, "MOST_KEPT", 4)
+    user, table = integers((2, 16), torch.float32, 1), integers((1500, 16), torch.float32, 2)
+    assert_exact(user, table, 5, lists(2, 1499, 90, 3))
+
+
+def test_the_order_that_a_gpu_finds_by_sorting_is_that_of_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_topk_triton, "interpreted", lambda: False)
+    assert_exact(integers((1, 16), torch.float32, 1), integers((1100, 16), torch.float32, 2), 3)
+
+
 def test_no_users_and_no_items_are_answered() -> None:
     assert_exact(integers((0, 16), torch.float32, 1), integers((50, 16), torch.float32, 2), 3)
     assert_exact(integers((3, 16), torch.float32, 1), integers((1, 16), torch.float32, 2), 3)
@@ -181,7 +191,8 @@ def test_nothing_is_written_outside_the_outputs_and_poison_past_the_inputs_is_ne
         if rest:  # the interpreter's own
             return new_empty(like, shape, dtype=dtype, **rest)  # type: ignore[call-overload, no-any-return]
         size = torch.Size(shape)
-        whole = torch.full((size.numel() + 128,), torch.nan, dtype=dtype, device=like.device)
+        poison = torch.nan if dtype == torch.float32 else POISON
+        whole = torch.full((size.numel() + 128,), poison, dtype=dtype, device=like.device)
         fences.append((whole, size.numel()))
         return whole[64 : 64 + size.numel()].view(size)
 
@@ -190,11 +201,12 @@ def test_nothing_is_written_outside_the_outputs_and_poison_past_the_inputs_is_ne
         _surrounded(user), _surrounded(table), 6, *excluded, scale=None
     )
     monkeypatch.undo()
-    assert len(fences) == 2
+    assert len(fences) == 7  # maxima, those of nodes, best nodes, best groups, their scores, index, score
     for whole, size in fences:
-        assert whole[:64].isnan().all()
-        assert not whole[64 : 64 + size].isnan().any()
-        assert whole[64 + size :].isnan().all()
+        poisoned = whole.isnan() if whole.is_floating_point() else whole == POISON
+        assert poisoned[:64].all()
+        assert not poisoned[64 : 64 + size].any()
+        assert poisoned[64 + size :].all()
     for mine, right in zip(got, want, strict=True):
         assert torch.equal(mine, right)
 

@@ -1,8 +1,9 @@
-"""Timing of an op on the device it runs on, and the one JSON line every benchmark here ends with."""
+"""Timing of contestants on the device they run on, and the one JSON line every benchmark here ends with."""
 
 import gc
 import importlib.util
 import json
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from footfall_kernels.launch import interpreted
 
 WARM_UP = 3
 """Calls before the first that is timed: compilation, then clocks and caches."""
+HEAD_START_CYCLES = 4_000_000
+"""What a GPU waits before a timed call, 2 ms: launches are queued by then, as a CUDA graph would have them."""
+PEAK_TFLOPS = {"H100": 790.0, "H200": 790.0}
+"""Dense bf16 products, measured on an H200; the H100 has the same multiprocessors."""
 
 
 def _load_facts() -> Any:
@@ -30,14 +35,22 @@ def _load_facts() -> Any:
 facts = _load_facts()
 
 
-def time_ms(function: Callable[[], object], *, device: torch.device | str, repeats: int) -> list[float]:
-    """Milliseconds of `repeats` calls after warm-up: by CUDA events on a GPU, else by the clock."""
-    for _ in range(1 if interpreted() else WARM_UP):
-        function()
-    return [
-        _gpu_ms(function) if torch.device(device).type == "cuda" else _cpu_ms(function)
-        for _ in range(repeats)
-    ]
+def time_ms(
+    functions: Mapping[str, Callable[[], object]], *, device: torch.device | str, repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds of `repeats` calls of each after warm-up: by CUDA events on a GPU, else by the clock.
+
+    The functions take turns, so that a clock that falls or a neighbour that wakes meets them all.
+    """
+    for function in functions.values():
+        for _ in range(1 if interpreted() else WARM_UP):
+            function()
+    once = _gpu_ms if torch.device(device).type == "cuda" else _cpu_ms
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(once(function))
+    return times
 
 
 def peak_bytes(function: Callable[[], object], *, device: torch.device | str) -> int:
@@ -62,34 +75,64 @@ def peak_bytes(function: Callable[[], object], *, device: torch.device | str) ->
     return most
 
 
-def report(what: str, shapes: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def peak_tflops(device: torch.device | str) -> float | None:
+    """Of a GPU in PEAK_TFLOPS."""
+    if torch.device(device).type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for chip, peak in PEAK_TFLOPS.items() if chip in name), None)
+
+
+def report(
+    what: str, shapes: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], absent: Mapping[str, str]
+) -> None:
     """A line a row for people, then one JSON object as the last line of stdout.
 
-    rows: each with "implementation" and "ms", a list from `time_ms`, and whatever else was measured; "peer" names the
-    implementation of another row, and adds "ratio_to_peer": this row's median over that one's.
+    rows: each with "implementation" and "ms", a list from `time_ms`, and whatever else was measured; "peers" names
+    other rows' implementations and becomes "ratio_to": this row's median over each of theirs. absent: why a peer is
+    in no row.
     """
     medians = {row["implementation"]: facts.summary(row["ms"])["median"] for row in rows}
     done = []
     for row in rows:
-        done.append({**row, "ms": facts.summary(row["ms"])})
-        if "peer" in row:
-            done[-1]["ratio_to_peer"] = round(medians[row["implementation"]] / medians[row["peer"]], 3)
-        more = {name: value for name, value in done[-1].items() if name not in ("implementation", "ms")}
-        print(f"{row['implementation']:<24} {medians[row['implementation']]:10.3f} ms  {more}")
-    machine = {**facts.machine(), "torch": torch.__version__, "triton": triton.__version__}
+        median = medians[row["implementation"]]
+        more = {name: value for name, value in row.items() if name not in ("implementation", "ms", "peers")}
+        if row.get("peers"):
+            more["ratio_to"] = {peer: round(median / medians[peer], 3) for peer in row["peers"]}
+        done.append({"implementation": row["implementation"], "ms": facts.summary(row["ms"]), **more})
+        print(f"{row['implementation']:<36} {median:10.3f} ms  {more}")
+    versions = {"torch": torch.__version__, "triton": triton.__version__}
+    machine = {**facts.machine(), **versions, "busy_cores": facts.busy_cores(0.5)}
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     if interpreted():
         machine["interpreter"] = True
     print(
         json.dumps(
-            {"what": what, "shapes": shapes, "machine": machine, "commit": facts.commit(), "rows": done}
+            {
+                "what": what,
+                "shapes": shapes,
+                "machine": machine,
+                "commit": _commit(),
+                "absent": absent,
+                "rows": done,
+            }
         )
     )
 
 
+def _commit() -> str:
+    """What was measured; a copy of the files on a rented machine has no history."""
+    try:
+        commit: str = facts.commit()
+    except (OSError, subprocess.CalledProcessError):
+        return "no repository"
+    return commit
+
+
 def _gpu_ms(function: Callable[[], object]) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
     start.record()
     function()
     end.record()

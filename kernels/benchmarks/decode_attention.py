@@ -17,11 +17,14 @@ from _timing import report, time_ms
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, silu
 
+from footfall.errors import InputError
 from footfall_kernels.decode_attention import append, decode_attention
 from footfall_kernels.launch import interpreted
 from footfall_kernels.paged_cache import PagedCache
 
 NUM_BUCKETS = 16
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2}
+"""Of the norm of a difference over the norm: bf16 rounds inputs to 2^-9, weights and output once more."""
 
 
 def main() -> None:
@@ -43,18 +46,15 @@ def main() -> None:
         options.batch, options.candidates, options.cached, options.heads = 2, 20, 150, 1
     dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
     torch.manual_seed(0)
+    functions = _functions(options, dtype)
+    _prove(functions, TOLERANCE[dtype])
     rows: list[dict[str, Any]] = []
-    for name, function in _functions(options, dtype).items():
-        row: dict[str, Any] = {
-            "implementation": name,
-            "ms": time_ms(function, device=options.device, repeats=options.repeats),
-        }
-        if not name.startswith("torch"):
-            row["peer"] = f"torch {name.split()[1]}"
-        rows.append(row)
+    for name, ms in time_ms(functions, device=options.device, repeats=options.repeats).items():
+        peers = [] if name.startswith("torch") else [f"torch {name.split()[1]}"]
+        rows.append({"implementation": name, "ms": ms, "peers": peers})
     names = ("batch", "candidates", "cached", "heads", "head_dim")
     shapes = {name: getattr(options, name) for name in names}
-    report("decode_attention", {**shapes, "dtype": str(dtype).removeprefix("torch.")}, rows)
+    report("decode_attention", {**shapes, "dtype": str(dtype).removeprefix("torch.")}, rows, {})
 
 
 def _functions(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
@@ -95,15 +95,23 @@ def _functions(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cal
         "torch softmax": lambda: scaled_dot_product_attention(across, along, values_along),
         "torch silu": lambda: silu(across @ along.transpose(2, 3) * scale) @ values_along,
     }
-    chosen = ["reference"] if device == "cpu" else []
-    if interpreted() or device != "cpu":
-        chosen.append("triton")
+    chosen = ["reference", "triton"] if interpreted() or device != "cpu" else ["reference"]
     for implementation in chosen:
         for kind in ("silu", "softmax"):
             functions[f"{implementation} {kind}"] = ours(implementation, kind, {})
             functions[f"{implementation} {kind} with bias"] = ours(implementation, kind, bias)
             functions[f"{implementation} {kind} with bias, a time a row"] = ours(implementation, kind, apart)
     return functions
+
+
+def _prove(functions: dict[str, Callable[[], Tensor]], tolerance: float) -> None:
+    """Raises InputError where the kernels give something else than the reference, which a GPU runs as well."""
+    for name, function in functions.items():
+        if name.startswith("triton"):
+            want = functions[name.replace("triton", "reference")]().float()
+            off = float((function().float() - want).norm() / want.norm())
+            if not off <= tolerance:
+                raise InputError(f"{name} differs from the reference by {off:.2g}: nothing is timed")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ times tiny shapes instead, in Triton's interpreter too where TRITON_INTERPRET=1.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,25 +40,22 @@ def main() -> None:
     indices, tables = _draw(options, dtype)
     weight = torch.randn(options.events, options.width, device=options.device, dtype=dtype)
 
-    rows: list[dict[str, Any]] = []
+    functions: dict[str, Callable[[], object]] = {}
     for name, embed in _implementations(options.device).items():
-
-        def forward(embed: Callable[..., Tensor] = embed) -> Tensor:
-            return embed(*indices, *tables)
-
-        def both(embed: Callable[..., Tensor] = embed) -> None:
-            torch.autograd.grad(embed(*indices, *tables), tables, weight)
-
-        for what, function in (("forward", forward), ("forward+backward", both)):
-            row = {
-                "implementation": f"{name} {what}",
-                "ms": time_ms(function, device=options.device, repeats=options.repeats),
-            }
-            if name != "torch":
-                row["peer"] = f"torch {what}"
-            rows.append(row)
+        functions[f"{name} forward"] = partial(embed, *indices, *tables)
+        functions[f"{name} forward+backward"] = partial(_both, embed, indices, tables, weight)
+    rows: list[dict[str, Any]] = []
+    for name, ms in time_ms(functions, device=options.device, repeats=options.repeats).items():
+        peers = [] if name.startswith("torch") else [f"torch {name.split()[-1]}"]
+        rows.append({"implementation": name, "ms": ms, "peers": peers})
     shapes = {name: getattr(options, name) for name in ("events", "items", "width", "positions")}
-    report("embed_events", {**shapes, "dtype": str(dtype).removeprefix("torch.")}, rows)
+    report("embed_events", {**shapes, "dtype": str(dtype).removeprefix("torch.")}, rows, {})
+
+
+def _both(
+    embed: Callable[..., Tensor], indices: list[Tensor], tables: list[Tensor], weight: Tensor
+) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(embed(*indices, *tables), tables, weight)
 
 
 def _draw(options: argparse.Namespace, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
