@@ -1,108 +1,118 @@
-"""Groups: sequences of like length padded together, so that dense tensors waste little."""
+"""Groups: the sequences of a batch, a few dense tensors that waste little on padding."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_pairs import number_pairs
-from footfall_kernels.attention_rules import AttentionRules
-from footfall_kernels.buckets import bucket_of_reference
+from footfall_kernels.attention_group import Group
+from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
 
 LENGTH_RATIO = 1.25
 """Longest to shortest sequence of one group."""
+RUN_SEQUENCES = 16
+"""So many neighbours of one length are a group of their own, which needs no padding and no copies."""
 GROUP_PAIRS = 1 << 19
-"""Pairs of one group at most, unless it is one sequence."""
+"""Pairs of one group, unless it is one sequence. No limit where torch's fused kernel runs."""
 HELD_PAIRS = 1 << 23
 """Pairs whose numbers a batch's groups hold for all layers, 64 MiB; the rest are numbered anew in every layer."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """One padded group, int64 tensors.
-
-    slot [group, length]: packed row of each cell; behind a sequence's end its first row, which adds nothing to what
-    the others see. padding: the flat cells behind the ends. history [group]: events before the candidates, empty
-    where there are none. pair [group or 1, length, length]: see attention_pairs; empty where too many to hold.
-    """
-
-    slot: Tensor
-    padding: Tensor
-    history: Tensor
-    pair: Tensor
-
-    def pairs(
-        self,
-        start: int,
-        end: int,
-        window: int,
-        prefix: int,
-        num_buckets: tuple[int, int],
-        time: Tensor | None,
-    ) -> Tensor:
-        """Numbers of the pairs of queries start:end with keys :end."""
-        if self.pair.numel():
-            return self.pair[:, start:end, :end]
-        return number_pairs(
-            start, end, window, prefix, num_buckets, bucket_of_reference, device=self.slot.device,
-            time=time[self.slot].long() if time is not None and num_buckets[1] else None,
-            history=self.history if self.history.numel() else None,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Groups:
-    """All sequences but the empty. place int64 [total]: each packed row's cell, counted through all groups."""
+    """All sequences but the empty."""
 
     groups: tuple[Group, ...]
-    place: Tensor
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.place, *(tensor for group in self.groups for tensor in vars(group).values())]
+        return [tensor for group in self.groups for tensor in vars(group).values()]
 
     @classmethod
     def of(cls, tensors: list[Tensor]) -> "Groups":
         """The inverse of `tensors`."""
-        place, *rest = tensors
-        return cls(tuple(Group(*rest[start : start + 4]) for start in range(0, len(rest), 4)), place)
+        return cls(tuple(Group(*tensors[start : start + 5]) for start in range(0, len(tensors), 5)))
+
+    @property
+    def num_cells(self) -> int:
+        return sum(group.slot.shape[0] * group.slot.shape[1] for group in self.groups)
 
 
-def group_sequences(offsets: Tensor, total: int, rules: AttentionRules, extras: Extras) -> Groups:
+def is_plain(rules: AttentionRules, extras: Extras) -> bool:
+    """Whether this is what torch's fused kernel computes: softmax of all of the past, without bias."""
+    plain = extras.num_candidates is None and not any(extras.num_buckets)
+    return plain and rules.kind == "softmax" and rules.window == NO_WINDOW
+
+
+def group_sequences(offsets: Tensor, rules: AttentionRules, extras: Extras) -> Groups:
     """Groups of checked offsets [sequences + 1], on their device; waits for them on a GPU."""
     lengths = offsets.diff()
-    order = torch.argsort(lengths, descending=True, stable=True)
-    ordered = lengths[order].tolist()
-    place = torch.empty(total, dtype=torch.int64, device=offsets.device)
+    known = lengths.tolist()
+    plain = is_plain(rules, extras)
     groups: list[Group] = []
-    start = cells = held = 0
-    while start < len(ordered) and ordered[start]:
-        end = _end_of_group(ordered, start)
-        members, length = order[start:end], ordered[start]
-        column = torch.arange(length, device=offsets.device)
-        real = column < lengths[members][:, None]
-        slot = offsets[:-1][members][:, None].long() + torch.where(real, column, 0)
-        place[slot[real]] = cells + real.flatten().nonzero().squeeze(1)
-        history = slot.new_empty(0)
-        if extras.num_candidates is not None:
-            history = (lengths[members] - extras.num_candidates[members]).long()
-        group = Group(slot, (~real).flatten().nonzero().squeeze(1), history, slot.new_empty(0))
-        pairs = length**2 * (len(members) if extras.num_buckets[1] or len(history) else 1)
-        if held + pairs <= HELD_PAIRS:
+    held = 0
+    for members in _partition(known, sys.maxsize if plain else GROUP_PAIRS):
+        length = known[members[0]]
+        group = _group(offsets, lengths, members, known, extras)
+        pairs = length**2 * (len(members) if extras.num_buckets[1] or len(group.history) else 1)
+        if held + pairs <= HELD_PAIRS and not plain:
             held += pairs
-            numbers = group.pairs(0, length, rules.window, rules.prefix, extras.num_buckets, extras.time)
-            group = Group(slot, group.padding, history, numbers)
+            numbers = group.pairs(0, length, rules, extras.num_buckets, extras.time)
+            group = Group(group.slot, group.cell, group.padding, group.history, numbers)
         groups.append(group)
-        start, cells = end, cells + slot.numel()
-    return Groups(tuple(groups), place)
+    return Groups(tuple(groups))
 
 
-def _end_of_group(ordered: list[int], start: int) -> int:
-    """One behind the last of the descending lengths that may join the sequence at `start`."""
-    longest = ordered[start]
-    most = min(start + max(GROUP_PAIRS // longest**2, 1), len(ordered))
-    end = start + 1
-    while end < most and ordered[end] * LENGTH_RATIO >= longest:
-        end += 1
-    return end
+def _group(offsets: Tensor, lengths: Tensor, members: list[int], known: list[int], extras: Extras) -> Group:
+    """The group of these sequences, the longest first, without the numbers of its pairs."""
+    number = torch.tensor(members, device=offsets.device)
+    column = torch.arange(known[members[0]], device=offsets.device)
+    real = column < lengths[number][:, None]
+    slot = offsets[number][:, None].long() + torch.where(real, column, 0)
+    # Only on a CPU, where a run's first row can be read without waiting.
+    run = offsets.device.type == "cpu" and _is_run(members, known)
+    none = slot.new_empty(0)
+    cell, padding = (none, none) if run else (_where(real), _where(~real))
+    history = none
+    if extras.num_candidates is not None:
+        history = (lengths[number] - extras.num_candidates[number]).long()
+    return Group(slot, cell, padding, history, none)
+
+
+def _where(cells: Tensor) -> Tensor:
+    return cells.flatten().nonzero().squeeze(1)
+
+
+def _is_run(members: list[int], known: list[int]) -> bool:
+    """Whether the sequences lie in the packed rows one behind the other, all of one length."""
+    first, length = members[0], known[members[0]]
+    return all(member == first + place and known[member] == length for place, member in enumerate(members))
+
+
+def _partition(known: list[int], most_pairs: int) -> Iterator[list[int]]:
+    """Numbers of the sequences of each group, the longest first."""
+    rest: list[int] = []
+    for length, neighbours in groupby(range(len(known)), known.__getitem__):
+        run = list(neighbours)
+        if length and len(run) >= RUN_SEQUENCES:
+            yield from _split(run, known, most_pairs)
+        elif length:
+            rest += run
+    yield from _split(sorted(rest, key=lambda sequence: -known[sequence]), known, most_pairs)
+
+
+def _split(ordered: list[int], known: list[int], most_pairs: int) -> Iterator[list[int]]:
+    """Groups of sequences that come with the longest first."""
+    start = 0
+    while start < len(ordered):
+        longest = known[ordered[start]]
+        most = min(start + max(most_pairs // longest**2, 1), len(ordered))
+        end = start + 1
+        while end < most and known[ordered[end]] * LENGTH_RATIO >= longest:
+            end += 1
+        yield ordered[start:end]
+        start = end

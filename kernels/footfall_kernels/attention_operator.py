@@ -1,4 +1,7 @@
-"""The operator torch.ops.footfall.attention: both implementations and their gradients, as torch.compile sees them."""
+"""The operator torch.ops.footfall.attention: both implementations and their gradients, as torch.compile sees them.
+
+The kernels are imported where they run, because the reference runs where there is no triton.
+"""
 
 from typing import Any
 
@@ -7,7 +10,6 @@ from torch import Tensor
 
 from footfall.errors import InputError
 from footfall_kernels import attention_reference as reference
-from footfall_kernels import attention_triton as triton
 from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_groups import Groups
 from footfall_kernels.attention_plan import tiles_of
@@ -33,6 +35,8 @@ def attention_operator(
     extras = Extras(num_candidates, time, position_bias, time_bias)
     if implementation == "reference":
         return reference.forward(query, key, value, Groups.of(plan), rules, extras)
+    from footfall_kernels import attention_triton as triton
+
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         _check_rows(name, tensor)
     return triton.forward(query, key, value, tiles_of(plan).by_query, rules, extras)
@@ -68,6 +72,8 @@ def _attention_backward(
     if implementation == "reference":
         gradients = reference.backward(output_gradient, saved, Groups.of(plan), rules, extras)
     else:
+        from footfall_kernels import attention_triton as triton
+
         tiles = tiles_of(plan)
         gradients = triton.backward(output_gradient, saved, tiles, rules, extras, deterministic=deterministic)
     return [gradient for gradient in gradients if gradient is not None]

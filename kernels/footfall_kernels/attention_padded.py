@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, score, weigh
+from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, weigh
 from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
 from footfall_kernels.buckets import bucket_by_comparison
 
@@ -30,9 +30,10 @@ def attend_padded(
     if rules.kind == "softmax" and extras.num_buckets == (0, 0) and rules.window == NO_WINDOW:
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=rules.scale)
     pair = number_pairs(
-        0, query.shape[2], rules.window, rules.prefix, extras.num_buckets, bucket_by_comparison,
+        0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,
         device=query.device, time=time,
     )  # fmt: skip
     wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
-    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair)
-    return torch.matmul(weigh(score(query, key, bias, rules.scale), rules).to(value.dtype), value)
+    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias
+    return torch.matmul(weigh(scores, rules).to(value.dtype), value)

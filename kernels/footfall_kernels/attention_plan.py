@@ -72,7 +72,7 @@ def plan_attention(
         _check_lengths(offsets, len(query), max_length, extras.num_candidates)
     parts: TilePlan | Groups
     if implementation == "reference":
-        parts = group_sequences(offsets, len(query), rules, extras)
+        parts = group_sequences(offsets, rules, extras)
     else:
         parts = _plan_tiles(query, offsets, rules, max_length, extras)
     return AttentionPlan(parts, len(query), rules.window, rules.prefix, extras.num_buckets)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import triton
 
 INTERPRETER_ARCH = 0
 
@@ -13,6 +12,8 @@ INTERPRETER_ARCH = 0
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def interpreted() -> bool:
     """Whether kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1 before triton is imported)."""
+    import triton  # not at import: the references run where there is no triton
+
     return bool(triton.knobs.runtime.interpret)
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from footfall_kernels.attention_rules import AttentionRules
-from footfall_kernels.tile_plan_triton import classify_tiles, measure_times
 
 TILE_BITS = 12
 POSITION_BITS = 6
@@ -67,6 +66,8 @@ def list_tiles(
 
     max_length bounds every sequence's events; a bucket count of 0: there is no such table.
     """
+    from footfall_kernels.tile_plan_triton import classify_tiles, measure_times
+
     rows, columns = (shape.keys, shape.queries) if by_key else (shape.queries, shape.keys)
     lengths = offsets.diff().to(torch.int32)
     history = lengths if num_candidates is None else lengths - num_candidates.to(torch.int32)
