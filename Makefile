@@ -25,6 +25,10 @@ test-slow: $(VENV)/.ready-dev  ## The tests that take minutes each: the quality 
 test-gpu: $(VENV)/.ready-dev  ## The tests that need an NVIDIA GPU
 	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
 
+sanitize-gpu: $(VENV)/.ready-dev  ## Races and stray accesses of the kernels, by NVIDIA's compute-sanitizer
+	TRITON_INTERPRET=0 compute-sanitizer --tool memcheck $(BIN)/pytest -m gpu -k "$(SANITIZED)" tests/test_attention.py
+	TRITON_INTERPRET=0 compute-sanitizer --tool racecheck $(BIN)/pytest -m gpu -k "$(SANITIZED)" tests/test_attention.py
+
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,7 +53,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@echo "setup: test tools and TensorRT"
+	@echo "setup: test tools, TensorRT and the Triton language"
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -133,6 +133,11 @@ def test_the_command_has_the_defaults_of_the_library() -> None:
     assert {name: command[name] for name in shared} == {name: library[name] for name in shared}
 
 
+def test_training_and_its_references_need_no_triton() -> None:
+    code = "import sys; sys.modules['triton'] = None; import footfall_training.train, footfall_export.torch_engine"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_commands_help_needs_no_torch() -> None:
     code = "import sys, footfall_cli.main; print({'torch', 'polars'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
-from footfall_kernels.attention import attention, plan_tiles
-from footfall_kernels.attention_reference import Extras
+from footfall_kernels.attention import attention, plan_attention
+from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_rules import AttentionRules
 
 BUCKETS = 32
@@ -77,9 +77,9 @@ def ours(batch: Batch, kind: Any, biased: bool, implementation: str) -> Contesta
     rules, offsets = AttentionRules(kind, query.shape[2] ** -0.5, normaliser), batch.offsets
 
     def prepare() -> Any:
-        return plan_tiles(query, offsets, rules, batch.longest, extras)
+        return plan_attention(query, offsets, rules, batch.longest, extras, implementation=implementation)
 
-    plan = prepare() if implementation == "triton" else None
+    plan = prepare()
 
     def forward() -> Tensor:
         return attention(
@@ -87,13 +87,7 @@ def ours(batch: Batch, kind: Any, biased: bool, implementation: str) -> Contesta
             normaliser=normaliser, plan=plan, **vars(extras),
         )  # fmt: skip
 
-    return Contestant(
-        forward,
-        leaves,
-        batch.gradient,
-        lambda packed: packed,
-        prepare if implementation == "triton" else None,
-    )
+    return Contestant(forward, leaves, batch.gradient, lambda packed: packed, prepare)
 
 
 def padded_sdpa(batch: Batch, kind: str, biased: bool) -> Contestant:

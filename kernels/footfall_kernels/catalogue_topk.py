@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels import catalogue_topk_triton as triton_implementation
 from footfall_kernels.catalogue_topk_reference import catalogue_topk_reference
-from footfall_kernels.checks import FLOATS, check_implementation, check_offsets, check_tensor
+from footfall_kernels.checks import FLOATS, check_implementation, check_offsets, check_tensor, check_width
 
 
 def catalogue_topk(
@@ -51,10 +50,7 @@ def catalogue_topk(
     if values is not None and offsets is not None:
         check_tensor("excluded values", values, (None,), (torch.int32,), user)
         check_tensor("excluded offsets", offsets, (user.shape[0] + 1,), (torch.int64,), user)
-    if implementation == "triton" and user.shape[1] > triton_implementation.MAX_WIDTH:
-        raise InputError(
-            f"user is {user.shape[1]} wide, implementation 'triton' takes up to {triton_implementation.MAX_WIDTH}"
-        )
+    check_width("user", user, implementation)
     item_index, score = _topk(user, table, k, values, offsets, scale, implementation)
     return item_index, score
 
@@ -71,12 +67,11 @@ def _topk(
 ) -> tuple[Tensor, Tensor]:
     if values is not None and offsets is not None and offsets.device.type == "cpu":
         check_offsets(offsets, len(values), max_length=len(values))
-    run = (
-        catalogue_topk_reference
-        if implementation == "reference"
-        else triton_implementation.catalogue_topk_triton
-    )
-    return run(user, table, k, values, offsets, scale)
+    if implementation == "reference":
+        return catalogue_topk_reference(user, table, k, values, offsets, scale)
+    from footfall_kernels.catalogue_topk_triton import catalogue_topk_triton
+
+    return catalogue_topk_triton(user, table, k, values, offsets, scale)
 
 
 @_topk.register_fake

@@ -15,10 +15,10 @@ from footfall_kernels.catalogue_topk_kernels import (
     group_maxima_kernel,
     group_scores_kernel,
 )
+from footfall_kernels.checks import MAX_WIDTH
 from footfall_kernels.largest import GROUP, decode, group_maxima, keys, largest_index
 from footfall_kernels.launch import Variant, interpreted, upcast
 
-MAX_WIDTH = 256
 MOST_KEPT = 128
 """The largest k that one program sorts out of its 32 k candidates; a larger one is chosen by torch."""
 MOST_ROOTS = 4096

@@ -12,6 +12,8 @@ from footfall_kernels.launch import interpreted
 IMPLEMENTATIONS = ("reference", "triton")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int32, torch.int64)
+MAX_WIDTH = 256
+"""Of a row of a table that a kernel multiplies by: it is held whole."""
 
 
 def check_implementation(implementation: str, *tensors: Tensor) -> None:
@@ -24,6 +26,12 @@ def check_implementation(implementation: str, *tensors: Tensor) -> None:
                 f"implementation 'triton' needs tensors on a GPU and got one on {tensor.device}; on a CPU use"
                 " 'reference', or the interpreter (TRITON_INTERPRET=1)"
             )
+
+
+def check_width(name: str, tensor: Tensor, implementation: str) -> None:
+    """Raises InputError for rows wider than the kernels hold."""
+    if implementation == "triton" and tensor.shape[1] > MAX_WIDTH:
+        raise InputError(f"{name} is {tensor.shape[1]} wide, implementation 'triton' takes up to {MAX_WIDTH}")
 
 
 def check_tensor(

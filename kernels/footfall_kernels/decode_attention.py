@@ -6,13 +6,13 @@ over a paged cache (arXiv 2309.06180).
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from footfall.errors import InputError
 from footfall_kernels import decode_attention_reference as reference
-from footfall_kernels import decode_attention_triton as kernels
 from footfall_kernels.checks import FLOATS, check_implementation, check_tensor
 from footfall_kernels.paged_cache import PagedCache
 
@@ -142,8 +142,7 @@ def _decode(
     normaliser: float,
     implementation: str,
 ) -> Tensor:
-    decode = reference.decode if implementation == "reference" else kernels.decode
-    return decode(
+    return _chosen(implementation).decode(  # type: ignore[no-any-return]
         q, k_new, v_new, (k_pages, v_pages, time_pages), page_table, lengths, time, position_bias, time_bias,
         kind, causal, scale, normaliser,
     )  # fmt: skip
@@ -168,8 +167,18 @@ def _append(
     offsets: Tensor,
     implementation: str,
 ) -> None:
-    write = reference.append if implementation == "reference" else kernels.append
-    write(k, v, time, (k_pages, v_pages, time_pages), page_table, lengths, sequences, offsets)
+    _chosen(implementation).append(
+        k, v, time, (k_pages, v_pages, time_pages), page_table, lengths, sequences, offsets
+    )
+
+
+def _chosen(implementation: str) -> Any:
+    """The module; the kernels' is imported where they run, because the reference runs where there is no triton."""
+    if implementation == "reference":
+        return reference
+    from footfall_kernels import decode_attention_triton
+
+    return decode_attention_triton
 
 
 @_append.register_fake

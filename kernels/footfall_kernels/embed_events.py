@@ -11,7 +11,6 @@ from torch import Tensor
 
 from footfall.errors import InputError
 from footfall_kernels import embed_events_reference as reference
-from footfall_kernels import embed_events_triton as kernels
 from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_tensor
 
 NAMES = ("item", "action", "gap", "position")
@@ -77,8 +76,16 @@ def _embed_events(
     indices = (item, action, gap, position)
     tables = (item_table, action_table, gap_table, position_table)
     _check_range(indices, tables)
-    embed = reference.embed if implementation == "reference" else kernels.embed
-    return embed(indices, tables, scale)
+    return _chosen(implementation).embed(indices, tables, scale)  # type: ignore[no-any-return]
+
+
+def _chosen(implementation: str) -> Any:
+    """The module; the kernels' is imported where they run, because the reference runs where there is no triton."""
+    if implementation == "reference":
+        return reference
+    from footfall_kernels import embed_events_triton
+
+    return embed_events_triton
 
 
 @torch.library.custom_op("footfall::embed_events_backward", mutates_args=())
@@ -96,19 +103,14 @@ def _embed_events_backward(
     """Rows of item_table that were touched (with `sparse`, else none), its gradient, and the other tables'."""
     gradient = gradient.contiguous()
     touched = item.new_empty(0, dtype=torch.int64)
-    chosen = reference if implementation == "reference" else kernels
+    chosen = _chosen(implementation)
     if sparse:
         touched, of_item = chosen.touched_rows_gradient(gradient, item, scale)
     else:
         of_item = chosen.table_gradient(gradient, item, rows[0], scale)
     others = (action, gap, position)
     scales = (scale, 1.0, 1.0)
-    if implementation == "reference":
-        of_others = [
-            reference.table_gradient(gradient, *each) for each in zip(others, rows[1:], scales, strict=True)
-        ]
-    else:
-        of_others = kernels.other_gradients(gradient, others, rows[1:], scales)
+    of_others = chosen.other_gradients(gradient, others, rows[1:], scales)
     return (touched, of_item, *of_others)
 
 

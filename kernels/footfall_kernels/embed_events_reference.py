@@ -20,6 +20,13 @@ def table_gradient(gradient: Tensor, indices: Tensor, rows: int, scale: float) -
     return total.mul_(scale).to(gradient.dtype)
 
 
+def other_gradients(
+    gradient: Tensor, indices: tuple[Tensor, ...], rows: list[int], scales: tuple[float, ...]
+) -> list[Tensor]:
+    """`table_gradient` of several small tables."""
+    return [table_gradient(gradient, *each) for each in zip(indices, rows, scales, strict=True)]
+
+
 def touched_rows_gradient(gradient: Tensor, indices: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """[events, d] -> the rows that any event read, ascending int64 [touched], and their gradients [touched, d]."""
     touched, rank = torch.unique(indices, return_inverse=True)

@@ -1,5 +1,6 @@
 """Launch: what every Triton kernel here needs to know of where it runs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,14 +8,13 @@ from typing import Any
 import torch
 
 INTERPRETER_ARCH = 0
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+"""As Triton reads it where a kernel is defined. Not asked of Triton, without which the references run too."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1 before triton is imported)."""
-    import triton  # not at import: the references run where there is no triton
-
-    return bool(triton.knobs.runtime.interpret)
+    """Whether kernels run in Triton's interpreter, on CPU tensors (TRITON_INTERPRET=1 before this is imported)."""
+    return _INTERPRETED
 
 
 def upcast(dtype: torch.dtype) -> bool:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from footfall.contract import PADDING_INDEX
 from footfall.errors import InputError
-from footfall_kernels import linear_cross_entropy_triton as triton_implementation
-from footfall_kernels.checks import FLOATS, check_implementation, check_tensor
+from footfall_kernels.checks import FLOATS, check_implementation, check_tensor, check_width
 from footfall_kernels.linear_cross_entropy_reference import linear_cross_entropy_reference
 
 
@@ -57,10 +56,7 @@ def linear_cross_entropy(
         check_tensor("log_q", log_q, (table.shape[0],), (*FLOATS, torch.float64), hidden)
         if negative is None:
             raise InputError("log_q corrects sampled negatives, but there is no negative")
-    if implementation == "triton" and hidden.shape[1] > triton_implementation.MAX_WIDTH:
-        raise InputError(
-            f"hidden is {hidden.shape[1]} wide, implementation 'triton' takes up to {triton_implementation.MAX_WIDTH}"
-        )
+    check_width("hidden", hidden, implementation)
     gradients = torch.is_grad_enabled() and (hidden.requires_grad or table.requires_grad)
     loss: Tensor = _forward(hidden, table, target, negative, log_q, implementation, gradients)[0]
     return loss
@@ -83,7 +79,9 @@ def _forward(
     """
     if implementation == "reference":
         return linear_cross_entropy_reference(hidden, table, target, negative, log_q, gradients)
-    return triton_implementation.forward(hidden, table, target, negative, log_q, gradients)
+    from footfall_kernels import linear_cross_entropy_triton as kernels
+
+    return kernels.forward(hidden, table, target, negative, log_q, gradients)
 
 
 @_forward.register_fake
@@ -121,8 +119,10 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     if implementation == "reference":
         return grad_hidden * grad, for_table * grad
+    from footfall_kernels import linear_cross_entropy_triton as kernels
+
     scale = grad / hidden.shape[0]
-    by_table = triton_implementation.table_gradient(scale, hidden, table, target, negative, log_q, for_table)
+    by_table = kernels.table_gradient(scale, hidden, table, target, negative, log_q, for_table)
     return (grad_hidden * scale).to(hidden.dtype), by_table
 
 

@@ -10,10 +10,10 @@ import triton
 from torch import Tensor
 
 from footfall.contract import PADDING_INDEX
+from footfall_kernels.checks import MAX_WIDTH
 from footfall_kernels.launch import Variant, architecture, upcast
 from footfall_kernels.linear_cross_entropy_kernels import forward_kernel, merge_kernel, table_gradient_kernel
 
-MAX_WIDTH = 256
 PROGRAMS = 512
 """Programs that a launch is split into, if it has fewer: about four for each multiprocessor of an H100."""
 MERGE_TOKENS = 16
