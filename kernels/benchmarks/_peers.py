@@ -1,9 +1,11 @@
 """Contestants of packed attention: ours, and what else computes the same, each in the layout it is fastest in."""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -185,8 +187,7 @@ def meta(batch: Batch, kind: str, biased: bool, *, tma: bool, folder: str | None
     _only(batch.query.device.type == "cuda", "it needs a GPU")
     _only(folder is not None, "its folder is not named by --meta-kernels")
     assert folder is not None
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    _find_package("generative_recommenders", Path(folder))
     module = importlib.import_module("generative_recommenders.ops.triton.triton_hstu_attention")
     leaves, offsets = _leaves(batch.query, batch.key, batch.value), batch.offsets
     scale = batch.query.shape[2] ** -0.5
@@ -196,6 +197,18 @@ def meta(batch: Batch, kind: str, biased: bool, *, tma: bool, folder: str | None
         batch.gradient,
         lambda packed: packed,
     )
+
+
+def _find_package(name: str, folder: Path) -> None:
+    """Lets the package and all inside it be imported from `folder`, and nothing else."""
+    inside = folder / name
+    spec = importlib.util.spec_from_file_location(
+        name, inside / "__init__.py", submodule_search_locations=[str(inside)]
+    )
+    assert spec and spec.loader
+    package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    sys.modules.setdefault(name, package)
 
 
 class NotAPeerError(Exception):
