@@ -58,5 +58,7 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Back
         return BackwardConfiguration(32, 32, 4, 1, tma, 32)
     if head_dim == 128 and not tma:
         return BackwardConfiguration(32, 64, 4, 2, tma, 16)
-    whole = head_dim == 32 and arch < FIRST_TMEM_ARCH  # wgmma takes no fewer than 64 rows
+    if head_dim == 64 and not tma:
+        return BackwardConfiguration(32, 128, 8, 2, tma, 32)
+    whole = head_dim == 32 and tma and arch < FIRST_TMEM_ARCH  # wgmma takes no fewer than 64 rows
     return BackwardConfiguration(64, 128, 8, 2, tma, 64 if whole else 32)
