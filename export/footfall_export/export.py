@@ -35,6 +35,7 @@ from footfall_export.version import (
     version_numbers,
 )
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from footfall_training.device import implementation_on
 from footfall_training.options import ImplementationName, check_choice, check_device_name
 
 BACKENDS = ("python", "tensorrt")
@@ -108,7 +109,7 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "precision": options.precision,
         "backend": options.backend,
         "device": options.device,
-        "implementation": options.implementation,
+        "implementation": implementation_on(torch.device(options.device), options.implementation),
         "cache_mib": options.cache_mib if options.engine == "torch" else 0,
         "built_with": _built_with(options.engine),
         "lineage": checkpoint.lineage,

@@ -65,9 +65,9 @@ class Version:
         return str(self.manifest["device"])
 
     @property
-    def implementation(self) -> ImplementationName | None:
-        """Of the torch engine's kernels; None: the device's."""
-        implementation: ImplementationName | None = self.manifest["implementation"]
+    def implementation(self) -> ImplementationName:
+        """Of the torch engine's kernels."""
+        implementation: ImplementationName = self.manifest["implementation"]
         return implementation
 
     @property

@@ -1,7 +1,9 @@
 """Kernel of the attention's backward pass by keys.
 
 A program holds one block of keys, walks the queries that see it and makes the key, value and table gradients; in the
-same pass (five matrix products, fp32 atomic additions) or not at all it adds up the query gradients.
+same pass (five matrix products, fp32 atomic additions) or not at all it adds up the query gradients. It has registers
+for little else (nothing spills, tests/test_ahead_of_time.py), so tiles that are not uniform are worked in parts, what
+can be read again is, and what the compiler would keep from one turn of a loop to the next is forbidden it.
 """
 
 import triton
@@ -23,36 +25,48 @@ from footfall_kernels.device_functions import bucket_of
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _add_by_bucket(  # type: ignore[no-untyped-def]
-    sums, gradient, distance, shortest, longest, NUM: tl.constexpr, TABLE: tl.constexpr
-):
+def _add_by_bucket(Sums, gradient, distance, shortest, longest, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
     """Add a tile's gradients to the sums of their buckets, of which the distances shortest to longest span few.
 
-    By the limits of each bucket and not by the bucket of each pair, which would stay in registers until here: 360 to
-    680 bytes spilled on sm_90.
+    Sums: this program's own, so that atomics keep their order. By the limits of each bucket and not by the bucket of
+    each pair, which would stay in registers until here: 360 to 680 bytes spilled on sm_90.
     """
-    place = tl.arange(0, TABLE)
-    for bucket in range(bucket_of(shortest, NUM), bucket_of(longest, NUM) + 1):
+    for bucket in tl.range(bucket_of(shortest, NUM), bucket_of(longest, NUM) + 1, disable_licm=True):
         floor = (1 << bucket) >> 1
         ceiling = tl.where(bucket == NUM - 1, 2147483647, 1 << bucket)
         inside = (distance < ceiling) & ((distance >= floor) | (bucket == 0))
-        sums += tl.where(place == bucket, tl.sum(tl.sum(tl.where(inside, gradient, 0.0), 1), 0), 0.0)
-    return sums
+        tl.atomic_add(Sums + bucket, tl.sum(tl.sum(tl.where(inside, gradient, 0.0), 1), 0), sem="relaxed")
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _query_step(key, gradient, D: tl.constexpr, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """gradient^T . key [queries, D], of gradient [KEYS, queries].
+
+    Transposed where wgmma's 64 rows allow, so that both factors come from shared memory and none from registers.
+    """
+    if D >= 64:
+        step = tl.dot(key.T, gradient, input_precision=PRECISION).T
+    else:
+        step = tl.dot(gradient.T, key, input_precision=PRECISION)
+    return step
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def attention_backward_by_key(  # type: ignore[no-untyped-def]
-    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient, KeyGradient, ValueGradient, TableGradient,
+    Query, Key, Value, OutputGradient, QueryTiles, OutputTiles, LogSum, Delta,
+    QueryGradient, QueryGradientTiles, KeyGradient, ValueGradient, TableGradient,
     Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
     query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
     scale, inverse_normaliser, window, prefix,
     KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
-    TMA: tl.constexpr, ADD_QUERY: tl.constexpr, REDUCE: tl.constexpr,
+    TMA: tl.constexpr, PART: tl.constexpr, ADD_QUERY: tl.constexpr, REDUCE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients are packed and contiguous, [rows, heads, D]; QueryGradient is fp32 (a descriptor with REDUCE).
+    """Gradients are packed and contiguous, [rows, heads, D]; QueryGradient is fp32.
 
-    TableGradient fp32 [blocks, heads, 2, TABLE]: this program's sums for the position and the time table.
+    QueryTiles, OutputTiles, QueryGradientTiles: the same tensors, with TMA (the last: with REDUCE) as descriptors of
+    QUERIES rows; other than uniform tiles are read by pointers, PART queries at once. TableGradient fp32 [blocks,
+    heads, 2, TABLE], zero before: each program's sums for the position and the time table, without the normaliser.
     """
     block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     length = tl.load(Blocks + 4 * block + 1)
@@ -68,100 +82,100 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     TimeBias += head * NUM_TIME
     LogSum += head.to(tl.int64) * total_rows + start
     Delta += head.to(tl.int64) * total_rows + start
+    PositionSums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE
+    TimeSums = PositionSums + TABLE
 
     key_place = first + tl.arange(0, KEYS)
     real_key = key_place < length
     column = tl.arange(0, D)
-    key = load_rows(Key, start + first, head * key_head, key_row, total_rows, KEYS, D, TMA)
-    value = load_rows(Value, start + first, head * value_head, value_row, total_rows, KEYS, D, TMA)
-    # Rows past the end are another sequence's: a gradient of 0 would not keep their NaN out.
-    key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
-    value = tl.where(real_key[:, None], value, 0.0).to(value.dtype)
+    # Rows past the end are another sequence's: a gradient of 0 would not keep their NaN out. Loaded with a mask, keys
+    # stay in shared memory; zeroed by tl.where they sat in wgmma's registers (64 of 255 at D = 128).
+    end = start + length
+    key = load_rows(Key, start + first, head * key_head, key_row, end, KEYS, D, False)
+    value = load_rows(Value, start + first, head * value_head, value_row, end, KEYS, D, False)
     if UPCAST:
         key, value = key.to(tl.float32), value.to(tl.float32)
     key_gradient = tl.zeros([KEYS, D], tl.float32)
     value_gradient = tl.zeros([KEYS, D], tl.float32)
-    key_time = tl.zeros([KEYS], tl.int32)
-    position_table = tl.zeros([TABLE], tl.float32)
-    time_table = tl.zeros([TABLE], tl.float32)
-    position_sums = tl.zeros([TABLE], tl.float32)
-    time_sums = tl.zeros([TABLE], tl.float32)
-    if NUM_POSITION > 0:
-        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
-    if NUM_TIME > 0:
-        time_table = load_table(TimeBias, NUM_TIME, TABLE)
-        key_time = tl.load(Time + start + key_place, mask=real_key, other=tl.load(Time + start + first))
 
-    for at in tl.range(0, num_uniform):
+    # At D = 64 what is hoisted fits in the registers and saves an instruction a score.
+    for at in tl.range(0, num_uniform, disable_licm=D != 64):
         entry = tl.load(Tiles + at)
         bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
         first_query = tile_number(entry) * QUERIES
         place = first_query + tl.arange(0, QUERIES)
         query = load_rows(
-            Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA
+            QueryTiles, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA
         )
         output = load_rows(
-            OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
+            OutputTiles, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
         )
         if UPCAST:
             query, output = query.to(tl.float32), output.to(tl.float32)
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
             log_sum, delta = tl.load(LogSum + place)[None, :], tl.load(Delta + place)[None, :]
-        product = tl.dot(
-            key, query.T, input_precision=PRECISION
-        )  # [KEYS, QUERIES], as everything of a tile here
-        output_product = tl.dot(value, output.T, input_precision=PRECISION)
+        # [KEYS, QUERIES], as everything of a tile here. Begun at -delta, the second needs it no longer.
+        product = tl.dot(key, query.T, input_precision=PRECISION)
+        output_product = tl.zeros([KEYS, QUERIES], tl.float32) - delta
+        output_product = tl.dot(value, output.T, output_product, input_precision=PRECISION)
         weight, gradient = score_gradients(
-            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
+            product, bias, output_product, log_sum, True, scale, KIND, False, False, FAST
         )
         value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
         narrow = gradient.to(query.dtype)
         key_gradient = tl.dot(narrow, query, key_gradient, input_precision=PRECISION)
         if NUM_POSITION > 0 or NUM_TIME > 0:
             tile_sum = tl.sum(tl.sum(gradient, 1), 0)
-            bucket = tl.arange(0, TABLE)
-            position_sums += tl.where(bucket == position_bucket(entry), tile_sum, 0.0)
-            time_sums += tl.where(bucket == time_bucket(entry), tile_sum, 0.0)
+            if NUM_POSITION > 0:
+                tl.atomic_add(PositionSums + position_bucket(entry), tile_sum, sem="relaxed")
+            if NUM_TIME > 0:
+                tl.atomic_add(TimeSums + time_bucket(entry), tile_sum, sem="relaxed")
         if ADD_QUERY:
-            step = tl.dot(narrow.T, key, input_precision=PRECISION) * (scale * inverse_normaliser)
+            step = _query_step(key, narrow, D, PRECISION) * (scale * inverse_normaliser)
             if REDUCE:
-                QueryGradient.atomic_add([start + first_query, head * D], step)
+                QueryGradientTiles.atomic_add([start + first_query, head * D], step)
             else:
                 slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
                 tl.atomic_add(QueryGradient + slot, step, sem="relaxed")
 
-    for at in tl.range(num_uniform, num_tiles):
-        first_query = tile_number(tl.load(Tiles + at)) * QUERIES
-        place = first_query + tl.arange(0, QUERIES)
+    PARTS: tl.constexpr = QUERIES // PART
+    for at in tl.range(num_uniform * PARTS, num_tiles * PARTS, disable_licm=True):
+        first_query = tile_number(tl.load(Tiles + at // PARTS)) * QUERIES + at % PARTS * PART
+        place = first_query + tl.arange(0, PART)
         real = place < length
-        query = load_rows(
-            Query, start + first_query, head * query_head, query_row, total_rows, QUERIES, D, TMA
-        )
+        query = load_rows(Query, start + first_query, head * query_head, query_row, end, PART, D, False)
         output = load_rows(
-            OutputGradient, start + first_query, head * output_head, output_row, total_rows, QUERIES, D, TMA
+            OutputGradient, start + first_query, head * output_head, output_row, end, PART, D, False
         )
-        query = tl.where(real[:, None], query, 0.0).to(query.dtype)
-        output = tl.where(real[:, None], output, 0.0).to(output.dtype)
         if UPCAST:
             query, output = query.to(tl.float32), output.to(tl.float32)
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
             log_sum = tl.load(LogSum + place, mask=real, other=0.0)[None, :]
             delta = tl.load(Delta + place, mask=real, other=0.0)[None, :]
-        query_time = tl.zeros([QUERIES], tl.int32)
+        query_time = tl.zeros([PART], tl.int32)
+        key_time = tl.zeros([KEYS], tl.int32)
+        position_table = tl.zeros([TABLE], tl.float32)
+        time_table = tl.zeros([TABLE], tl.float32)
+        if NUM_POSITION > 0:
+            position_table = load_table(PositionBias, NUM_POSITION, TABLE)
         if NUM_TIME > 0:
-            query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + start + first_query))
+            time_table = load_table(TimeBias, NUM_TIME, TABLE)
+            key_time = tl.load(Time + start + key_place, mask=real_key, other=tl.load(Time + start + first))
+            a_query = start + tl.minimum(first_query, length - 1)
+            query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + a_query))
         bias = tile_bias(
             place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
-            position_table, time_table, NUM_POSITION, NUM_TIME, KEYS, QUERIES,
+            position_table, time_table, NUM_POSITION, NUM_TIME, KEYS, PART,
         )  # fmt: skip
         visible = visible_pairs(place[None, :], key_place[:, None], history, window, prefix)
         visible = visible & real[None, :] & real_key[:, None]
         product = tl.dot(key, query.T, input_precision=PRECISION)
-        output_product = tl.dot(value, output.T, input_precision=PRECISION)
+        output_product = tl.zeros([KEYS, PART], tl.float32) - delta
+        output_product = tl.dot(value, output.T, output_product, input_precision=PRECISION)
         weight, gradient = score_gradients(
-            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
+            product, bias, output_product, log_sum, visible, scale, KIND, True, False, FAST
         )
         value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
         narrow = gradient.to(query.dtype)
@@ -170,29 +184,23 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             position = tl.minimum(place, history)
             distance = position[None, :] - key_place[:, None]
             shortest, longest = tl.min(position, 0) - first - KEYS + 1, tl.max(position, 0) - first
-            position_sums = _add_by_bucket(
-                position_sums, gradient, distance, shortest, longest, NUM_POSITION, TABLE
-            )
+            _add_by_bucket(PositionSums, gradient, distance, shortest, longest, NUM_POSITION)
         if NUM_TIME > 0:
             distance = query_time[None, :] - key_time[:, None]
             shortest = tl.min(query_time, 0) - tl.max(key_time, 0)
             longest = tl.max(query_time, 0) - tl.min(key_time, 0)
-            time_sums = _add_by_bucket(time_sums, gradient, distance, shortest, longest, NUM_TIME, TABLE)
+            _add_by_bucket(TimeSums, gradient, distance, shortest, longest, NUM_TIME)
         if ADD_QUERY:
-            step = tl.dot(narrow.T, key, input_precision=PRECISION) * (scale * inverse_normaliser)
-            if REDUCE:
-                QueryGradient.atomic_add([start + first_query, head * D], step)
-            else:
-                slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
-                tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
+            step = _query_step(key, narrow, D, PRECISION) * (scale * inverse_normaliser)
+            slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+            tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
 
-    slot = ((start + key_place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+    # Read anew, so that nothing about these rows stays in registers during the loops.
+    start, length = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 1)
+    key_place = tl.load(Blocks + 4 * block + 3) + tl.arange(0, KEYS)
+    real_key = key_place < length
+    slot = ((start + key_place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
     key_gradient *= scale * inverse_normaliser
     value_gradient *= inverse_normaliser
     tl.store(KeyGradient + slot, key_gradient.to(KeyGradient.dtype.element_ty), mask=real_key[:, None])
     tl.store(ValueGradient + slot, value_gradient.to(ValueGradient.dtype.element_ty), mask=real_key[:, None])
-    sums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE + tl.arange(0, TABLE)
-    if NUM_POSITION > 0:
-        tl.store(sums, position_sums * inverse_normaliser)
-    if NUM_TIME > 0:
-        tl.store(sums + TABLE, time_sums * inverse_normaliser)

@@ -50,17 +50,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
     if KIND == SOFTMAX:
         log_sum = tl.load(LogSum + at_row, mask=real, other=0.0)[:, None]
         delta = tl.load(Delta + at_row, mask=real, other=0.0)[:, None]
-    query_time = tl.zeros([QUERIES], tl.int32)
-    position_table = tl.zeros([TABLE], tl.float32)
-    time_table = tl.zeros([TABLE], tl.float32)
-    if NUM_POSITION > 0:
-        position_table = load_table(PositionBias, NUM_POSITION, TABLE)
-    if NUM_TIME > 0:
-        time_table = load_table(TimeBias, NUM_TIME, TABLE)
-        query_time = tl.load(Time + start + place, mask=real, other=0)
     query_gradient = tl.zeros([QUERIES, D], tl.float32)
 
-    for at in tl.range(0, num_uniform):
+    # Loops keep nothing from turn to turn that can be made again, nor read tables and times before: no spills.
+    for at in tl.range(0, num_uniform, disable_licm=D != 64):
         entry = tl.load(Tiles + at)
         bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
         row = start + tile_number(entry) * KEYS
@@ -69,13 +62,14 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
         product = tl.dot(query, key.T, input_precision=PRECISION)
-        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        output_product = tl.zeros([QUERIES, KEYS], tl.float32) - delta
+        output_product = tl.dot(output, value.T, output_product, input_precision=PRECISION)
         _, gradient = score_gradients(
-            product, bias, output_product, log_sum, delta, True, scale, KIND, False, FAST
+            product, bias, output_product, log_sum, True, scale, KIND, False, False, FAST
         )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
-    for at in tl.range(num_uniform, num_tiles):
+    for at in tl.range(num_uniform, num_tiles, disable_licm=True):
         first_key = tile_number(tl.load(Tiles + at)) * KEYS
         key_place = first_key + tl.arange(0, KEYS)
         real_key = key_place < length
@@ -84,8 +78,15 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
+        query_time = tl.zeros([QUERIES], tl.int32)
         key_time = tl.zeros([KEYS], tl.int32)
+        position_table = tl.zeros([TABLE], tl.float32)
+        time_table = tl.zeros([TABLE], tl.float32)
+        if NUM_POSITION > 0:
+            position_table = load_table(PositionBias, NUM_POSITION, TABLE)
         if NUM_TIME > 0:
+            time_table = load_table(TimeBias, NUM_TIME, TABLE)
+            query_time = tl.load(Time + start + place, mask=real, other=0)
             key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
         bias = tile_bias(
             place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
@@ -94,9 +95,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
         visible = visible & real_key[None, :]
         product = tl.dot(query, key.T, input_precision=PRECISION)
-        output_product = tl.dot(output, value.T, input_precision=PRECISION)
+        output_product = tl.zeros([QUERIES, KEYS], tl.float32) - delta
+        output_product = tl.dot(output, value.T, output_product, input_precision=PRECISION)
         _, gradient = score_gradients(
-            product, bias, output_product, log_sum, delta, visible, scale, KIND, True, FAST
+            product, bias, output_product, log_sum, visible, scale, KIND, True, True, FAST
         )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 

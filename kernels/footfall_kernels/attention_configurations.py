@@ -7,6 +7,7 @@ import torch
 from footfall_kernels.launch import INTERPRETER_ARCH
 
 FIRST_TMA_ARCH = 90
+FIRST_TMEM_ARCH = 100
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,13 @@ class Configuration:
     tma: bool
 
 
+@dataclass(frozen=True)
+class BackwardConfiguration(Configuration):
+    """part: queries that the kernel by keys takes at once of a tile that is not uniform, for want of registers."""
+
+    part: int
+
+
 # Small, so that short test sequences have tiles of every class.
 INTERPRETED = Configuration(32, 16, 1, 1, True)
 
@@ -30,20 +38,27 @@ def reduces_by_tma(arch: int) -> bool:
 
 
 def forward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Configuration:
-    """Of `architecture(device)`, or any other to compile ahead of time."""
+    """Of `architecture(device)`, or any other to compile ahead of time. Also of the backward pass by queries."""
+    tma = arch >= FIRST_TMA_ARCH
     if arch == INTERPRETER_ARCH:
         return INTERPRETED
     if dtype == torch.float32:
-        return Configuration(64, 32, 4, 2, arch >= FIRST_TMA_ARCH)
-    return Configuration(128, 64, 8, 2 if head_dim == 128 else 3, arch >= FIRST_TMA_ARCH)
+        return Configuration(64, 32, 4, 2, tma)
+    if head_dim < 128:
+        return Configuration(128, 64, 8, 3, tma)
+    return Configuration(128, 64, 8, 2, tma) if tma else Configuration(128, 32, 8, 3, tma)
 
 
-def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Configuration:
-    """As forward_configuration."""
+def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> BackwardConfiguration:
+    """Of the backward pass by keys; as forward_configuration."""
+    tma = arch >= FIRST_TMA_ARCH
     if arch == INTERPRETER_ARCH:
-        return Configuration(16, 32, 1, 1, True)
+        return BackwardConfiguration(16, 32, 1, 1, True, 8)
     if dtype == torch.float32:
-        return Configuration(32, 32, 4, 1, arch >= FIRST_TMA_ARCH)
-    return Configuration(
-        32 if head_dim == 128 else 64, 128, 8, 1 if head_dim == 128 else 2, arch >= FIRST_TMA_ARCH
-    )
+        return BackwardConfiguration(32, 32, 4, 1, tma, 32)
+    if head_dim == 128 and not tma:
+        return BackwardConfiguration(32, 64, 4, 2, tma, 16)
+    if head_dim == 64 and not tma:
+        return BackwardConfiguration(32, 128, 8, 2, tma, 32)
+    whole = head_dim == 32 and tma and arch < FIRST_TMEM_ARCH  # wgmma takes no fewer than 64 rows
+    return BackwardConfiguration(64, 128, 8, 2, tma, 64 if whole else 32)

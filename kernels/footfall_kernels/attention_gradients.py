@@ -9,10 +9,14 @@ from footfall_kernels.device_functions import sigmoid, tanh
 
 @triton.jit  # type: ignore[untyped-decorator]
 def score_gradients(  # type: ignore[no-untyped-def]
-    product, bias, output_product, log_sum, delta, visible, scale,
-    KIND: tl.constexpr, MASK: tl.constexpr, FAST: tl.constexpr,
+    product, bias, output_product, log_sum, visible, scale,
+    KIND: tl.constexpr, MASK: tl.constexpr, BIAS_LAST: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Weights of a tile and gradients of its scores, from query . key and output gradient . value."""
+    """Weights of a tile and gradients of its scores, from query . key and output gradient . value - delta.
+
+    BIAS_LAST: for rows of queries with a bias a pair. The sum of a bias of many layouts and a row's log_sum would go
+    through shared memory (152 to 416 bytes spilled on sm_90); the sum of product and log_sum does not.
+    """
     if KIND == SILU:
         half = product * (0.5 * scale) + 0.5 * bias
         if FAST:
@@ -26,8 +30,11 @@ def score_gradients(  # type: ignore[no-untyped-def]
             gate * (1.0 - weight) + weight
         )  # silu' = gate + score * gate * (1 - gate)
     else:
-        weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
-        gradient = weight * (output_product - delta)
+        if BIAS_LAST:
+            weight = tl.exp2(product * (scale * LOG2E) - log_sum + bias * LOG2E)
+        else:
+            weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
+        gradient = weight * output_product
     if MASK:
         weight = tl.where(visible, weight, 0.0)
         gradient = tl.where(visible, gradient, 0.0)

@@ -81,7 +81,9 @@ def backward(
         if deterministic:
             _by_query(read, query_gradient, plan.by_query, rules, extras)
     tables = [
-        None if table is None else sums[:, :, place, : table.shape[1]].sum(0).to(table.dtype)
+        None
+        if table is None
+        else (sums[:, :, place, : table.shape[1]].sum(0) / rules.normaliser).to(table.dtype)
         for place, table in enumerate((extras.position_bias, extras.time_bias))
     ]
     return query_gradient.to(query.dtype), key_gradient, value_gradient, tables[0], tables[1]
@@ -104,13 +106,15 @@ def _by_key(
     block = [configuration.queries, head_dim]
     rows = heads * head_dim
     attention_backward_by_key[(len(lists.blocks), heads)](
-        *_describe_all(query, key, value, configuration),
-        _describe(output_gradient, configuration.queries, configuration), log_sum, delta,
+        query, key, value, output_gradient,
+        _describe(query, configuration.queries, configuration),
+        _describe(output_gradient, configuration.queries, configuration), log_sum, delta, query_gradient,
         TensorDescriptor(query_gradient, [total, rows], [rows, 1], block) if reduce else query_gradient, *others,
         lists.blocks, lists.counts, lists.tiles, *_pointers(extras, lists),
         *_strides(query, key, value, output_gradient), total, lists.tiles.shape[1],
         rules.scale, 1 / rules.normaliser, rules.window, rules.prefix,
-        **_constants(rules, extras, query, configuration), ADD_QUERY=add_query, REDUCE=reduce,
+        **_constants(rules, extras, query, configuration),
+        PART=configuration.part, ADD_QUERY=add_query, REDUCE=reduce,
         num_warps=configuration.num_warps, num_stages=configuration.num_stages,
     )  # fmt: skip
 

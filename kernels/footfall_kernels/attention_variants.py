@@ -58,13 +58,17 @@ def kernel_constants(
 
 
 def variants(arch: int) -> Iterator[Variant]:
-    """Every kind, head_dim and half precision, without and with both tables; all three kernels."""
+    """Every kind, head_dim and half precision, without and with both tables; all three kernels.
+
+    By key "alone": without query gradients, as for deterministic ones.
+    """
     for kind in ("silu", "softmax"):
         for head_dim in (32, 64, 128):
             for type_ in TYPES:
                 for bias in BIASES:
                     yield _forward(arch, kind, head_dim, type_, bias)
-                    yield _by_key(arch, kind, head_dim, type_, bias)
+                    yield _by_key(arch, kind, head_dim, type_, bias, add_query=True)
+                    yield _by_key(arch, kind, head_dim, type_, bias, add_query=False)
                     yield _by_query(arch, kind, head_dim, type_, bias)
 
 
@@ -83,24 +87,28 @@ def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Vari
     )
 
 
-def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
+def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str, add_query: bool) -> Variant:
     configuration = backward_configuration(arch, head_dim, TYPES[type_])
     reduce = reduces_by_tma(arch)
     query_gradient = f"tensordesc<fp32[{configuration.queries},{head_dim}]>" if reduce else "*fp32"
     signature = _signature(type_, configuration, head_dim) | {
-        "OutputGradient": _packed(type_, configuration.queries, head_dim, configuration),
+        **dict.fromkeys(("Query", "Key", "Value", "OutputGradient"), f"*{type_}"),
+        **dict.fromkeys(
+            ("QueryTiles", "OutputTiles"), _packed(type_, configuration.queries, head_dim, configuration)
+        ),
         "Delta": "*fp32",
-        "QueryGradient": query_gradient,
+        "QueryGradient": "*fp32",
+        "QueryGradientTiles": query_gradient,
         "KeyGradient": f"*{type_}",
         "ValueGradient": f"*{type_}",
         "TableGradient": "*fp32",
     }
     constants = kernel_constants(kind, *BIASES[bias], head_dim, TYPES[type_], configuration)
     return Variant(
-        f"attention backward by key {kind} d{head_dim} {type_}{bias}",
+        f"attention backward by key{'' if add_query else ' alone'} {kind} d{head_dim} {type_}{bias}",
         attention_backward_by_key,
         signature,
-        constants | {"ADD_QUERY": True, "REDUCE": reduce},
+        constants | {"ADD_QUERY": add_query, "REDUCE": reduce, "PART": configuration.part},
         _aligned(signature, STRIDES),
         configuration.num_warps,
         configuration.num_stages,
