@@ -51,6 +51,14 @@ def test_wide_heads_with_tables_spill_nothing_where_there_is_tensor_memory_acces
         assert row["mma_sync"] == 0
 
 
+def test_on_hopper_fp8_costs_no_more_instructions_than_bf16() -> None:
+    (half,) = named(facts(90, "attention", HOPPER), "forward silu d64 bf16 + position and time bias")
+    (narrow,) = facts(90, "attention", "silu d64 fp8 + position")
+    assert narrow["stack"] == 0
+    assert narrow["wgmma"] > 0
+    assert narrow["instructions_per_score"] <= half["instructions_per_score"]
+
+
 def test_on_hopper_the_forward_loop_leaves_room_for_the_tensor_cores() -> None:
     rows = facts(90, "attention", HOPPER)
     (plain,) = (row for row in named(rows, "forward silu d64 bf16") if "bias" not in str(row["name"]))

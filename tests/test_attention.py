@@ -43,6 +43,35 @@ def test_wider_heads_too(kind: Kind, head_dim: int) -> None:
     assert_close(case.run("triton"), case.define(), torch.float32)
 
 
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+@pytest.mark.parametrize("kind", ["softmax", "silu"])
+@pytest.mark.parametrize("rules", ["plain", "candidates, both tables"])
+def test_queries_and_keys_of_fp8_are_read_as_they_were_rounded(
+    kind: Kind, rules: str, implementation: str
+) -> None:
+    case = Case.make(DEVICE, kind, torch.bfloat16, **RULES[rules])
+    query, key, value = three(case.fused)
+    narrow_query, narrow_key = (tensor.to(torch.float8_e4m3fn) for tensor in (query, key))
+    case.fused[:, 0], case.fused[:, 1] = narrow_query.to(torch.bfloat16), narrow_key.to(torch.bfloat16)
+    position, time = case.tables
+    output = attention(
+        narrow_query, narrow_key, value, case.offsets, implementation=implementation, kind=kind,
+        position_bias=position, time_bias=time, **case.options,
+    )  # fmt: skip
+    assert output.dtype == torch.bfloat16
+    assert_close([output], case.define()[:1], torch.bfloat16)
+
+
+def test_fp8_is_refused_where_a_gradient_is_asked_for() -> None:
+    case = Case.make("cpu", "silu", torch.bfloat16)
+    query, key, value = three(case.fused.requires_grad_())
+    with pytest.raises(InputError, match="is for inference, and a gradient is asked for"):
+        attention(
+            query.detach().to(torch.float8_e4m3fn), key.detach().to(torch.float8_e4m3fn), value, case.offsets,
+            implementation="reference", kind="silu", **case.options,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["softmax", "silu"])
 def test_chips_without_tensor_memory_access_load_by_pointers(
     kind: Kind, monkeypatch: pytest.MonkeyPatch

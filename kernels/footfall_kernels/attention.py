@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
+from footfall_kernels.attention_configurations import FIRST_FP8_ARCH
 from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_operator import attention_operator
 from footfall_kernels.attention_plan import AttentionPlan as AttentionPlan
 from footfall_kernels.attention_plan import plan_attention as plan_attention
 from footfall_kernels.attention_rules import MAX_LENGTH, NO_WINDOW, AttentionRules, Kind
 from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_tensor
+from footfall_kernels.launch import INTERPRETER_ARCH, architecture
 from footfall_kernels.tile_plan import MAX_BUCKETS
 
 HEAD_DIMS = (32, 64, 128)
+FP8 = torch.float8_e4m3fn
 
 
 def attention(
@@ -48,6 +51,8 @@ def attention(
     Bias, added to the scaled score: position_bias fp32 [heads, buckets] by the places between two events, time_bias
     fp32 [heads, buckets] by the seconds between their `time` int32 [total]; bucket b holds the distances of b bits.
     plan: of `plan_attention`, made once a batch; without one, offsets are checked and the batch planned here.
+    fp8, for inference: query and key float8_e4m3fn beside a value of fp16 or bf16; `scale` then holds what they were
+    divided by to fit. "triton" needs sm_89 for it.
     deterministic: gradients have the same bits each time, at seven matrix products instead of five; the reference's
     always have.
     Raises InputError before any launch.
@@ -76,15 +81,19 @@ def _check(
     max_length: int,
     implementation: str,
 ) -> None:
-    floats = (*FLOATS, torch.float64) if implementation == "reference" else FLOATS
+    floats = (*FLOATS, FP8, torch.float64) if implementation == "reference" else (*FLOATS, FP8)
     check_tensor("query", query, (None, None, None), floats)
     total, heads, head_dim = query.shape
     if implementation == "triton" and head_dim not in HEAD_DIMS:
         raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
     if head_dim < 1:
         raise InputError(f"head_dim is {head_dim}, it must be at least 1")
+    of_value = (torch.float16, torch.bfloat16) if query.dtype == FP8 else (query.dtype,)
+    if query.dtype == FP8:
+        _check_fp8(query, value, extras, implementation)
     for name, tensor in (("query", query), ("key", key), ("value", value)):
-        check_tensor(name, tensor, (total, heads, head_dim), (query.dtype,), like=query)
+        expected = of_value if name == "value" else (query.dtype,)
+        check_tensor(name, tensor, (total, heads, head_dim), expected, like=query)
         if tensor.stride(2) != 1:
             raise InputError(f"{name} has stride {tensor.stride(2)} along head_dim, expected 1")
     check_tensor("offsets", offsets, (None,), INTEGERS, like=query)
@@ -96,9 +105,19 @@ def _check(
         if extras.time is None:
             raise InputError("time_bias is given without time")
         check_tensor("time", extras.time, (total,), (torch.int32,), like=query)
-    wide = torch.promote_types(query.dtype, torch.float32)
+    wide = torch.promote_types(value.dtype, torch.float32)
     for name, table in (("position_bias", extras.position_bias), ("time_bias", extras.time_bias)):
         if table is not None:
             check_tensor(name, table, (heads, None), (wide,), like=query)
             if not 2 <= table.shape[1] <= MAX_BUCKETS:
                 raise InputError(f"{name} has {table.shape[1]} buckets, it must have 2 to {MAX_BUCKETS}")
+
+
+def _check_fp8(query: Tensor, value: Tensor, extras: Extras, implementation: str) -> None:
+    tensors = (query, value, extras.position_bias, extras.time_bias)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        raise InputError("query is float8_e4m3fn, which is for inference, and a gradient is asked for")
+    if implementation == "triton" and INTERPRETER_ARCH < architecture(query.device) < FIRST_FP8_ARCH:
+        raise InputError(
+            f"query is float8_e4m3fn, which needs sm_{FIRST_FP8_ARCH}; this is sm_{architecture(query.device)}"
+        )

@@ -6,6 +6,7 @@ import torch
 
 from footfall_kernels.launch import INTERPRETER_ARCH
 
+FIRST_FP8_ARCH = 89
 FIRST_TMA_ARCH = 90
 FIRST_TMEM_ARCH = 100
 

@@ -34,6 +34,8 @@ def attention_operator(
     rules = AttentionRules(kind, scale, normaliser, window, prefix)  # type: ignore[arg-type]
     extras = Extras(num_candidates, time, position_bias, time_bias)
     if implementation == "reference":
+        if query.dtype != value.dtype:  # fp8, which every other type holds
+            query, key = query.to(value.dtype), key.to(value.dtype)
         return reference.forward(query, key, value, Groups.of(plan), rules, extras)
     from footfall_kernels import attention_triton as triton
 
@@ -52,10 +54,10 @@ def _(
     if implementation == "reference":
         rules = AttentionRules(kind, scale, normaliser, window, prefix)  # type: ignore[arg-type]
         extras = Extras(num_candidates, time, position_bias, time_bias)
-        saved = (reference.num_saved(query, Groups.of(plan), rules, extras), heads)
+        saved = (reference.num_saved(value, Groups.of(plan), rules, extras), heads)
     else:
         saved = (heads, total) if kind == "softmax" else (0, 0)
-    return _like(query), query.new_empty(saved, dtype=reference.wide(query))
+    return _like(value), value.new_empty(saved, dtype=reference.wide(value))
 
 
 @torch.library.custom_op("footfall::attention_backward", mutates_args=())

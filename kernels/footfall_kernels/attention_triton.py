@@ -27,7 +27,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Output [total, heads, head_dim] and, for softmax, base-2 log of each row's sum: fp32 [heads, total]."""
     total, heads, head_dim = query.shape
-    output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    output = torch.empty(query.shape, dtype=value.dtype, device=query.device)
     log_sum = torch.empty(
         (heads, total) if rules.kind == "softmax" else (0, 0), dtype=torch.float32, device=query.device
     )

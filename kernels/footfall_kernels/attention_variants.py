@@ -1,12 +1,14 @@
 """Variants: every compilation of the attention kernels that is shipped."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from footfall_kernels.attention_backward_by_key import attention_backward_by_key
 from footfall_kernels.attention_backward_by_query import attention_backward_by_query
 from footfall_kernels.attention_configurations import (
+    FIRST_FP8_ARCH,
     Configuration,
     backward_configuration,
     forward_configuration,
@@ -60,10 +62,13 @@ def kernel_constants(
 def variants(arch: int) -> Iterator[Variant]:
     """Every kind, head_dim and half precision, without and with both tables; all three kernels.
 
-    By key "alone": without query gradients, as for deterministic ones.
+    By key "alone": without query gradients, as for deterministic ones. fp8: queries and keys, forward, beside bf16.
     """
     for kind in ("silu", "softmax"):
         for head_dim in (32, 64, 128):
+            if arch >= FIRST_FP8_ARCH:
+                for bias in BIASES:
+                    yield _forward_of_fp8(arch, kind, head_dim, bias)
             for type_ in TYPES:
                 for bias in BIASES:
                     yield _forward(arch, kind, head_dim, type_, bias)
@@ -85,6 +90,13 @@ def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Vari
         configuration.num_stages,
         configuration.queries * configuration.keys,
     )
+
+
+def _forward_of_fp8(arch: int, kind: str, head_dim: int, bias: str) -> Variant:
+    variant = _forward(arch, kind, head_dim, "bf16", bias)
+    narrow = {name: variant.signature[name].replace("bf16", "fp8e4nv") for name in ("Query", "Key")}
+    name = f"attention forward {kind} d{head_dim} fp8{bias}"
+    return replace(variant, name=name, signature={**variant.signature, **narrow})
 
 
 def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str, add_query: bool) -> Variant:

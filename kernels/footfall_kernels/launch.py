@@ -18,8 +18,9 @@ def interpreted() -> bool:
 
 
 def upcast(dtype: torch.dtype) -> bool:
-    """Whether operands of a dot go to fp32 first: the interpreter's bf16 dot is garbage (triton#11584)."""
-    return interpreted() and dtype == torch.bfloat16
+    """Whether operands of a dot go to fp32 first: the interpreter's bf16 dot is garbage (triton#11584), and numpy
+    has no fp8."""
+    return interpreted() and dtype in (torch.bfloat16, torch.float8_e4m3fn)
 
 
 def architecture(device: torch.device) -> int:
