@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := .demo
+SANITIZED := plain or fp8
 DEMO_OPTIONS = $(if $(LOG),--log "$(LOG)") $(if $(PRESET),--preset $(PRESET)) $(if $(KEEP),--keep-serving)
 
 .DEFAULT_GOAL := help
@@ -26,8 +27,8 @@ test-gpu: $(VENV)/.ready-dev  ## The tests that need an NVIDIA GPU
 	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
 
 sanitize-gpu: $(VENV)/.ready-dev  ## Races and stray accesses of the kernels, by NVIDIA's compute-sanitizer
-	TRITON_INTERPRET=0 compute-sanitizer --tool memcheck $(BIN)/pytest -m gpu -k "$(SANITIZED)" tests/test_attention.py
-	TRITON_INTERPRET=0 compute-sanitizer --tool racecheck $(BIN)/pytest -m gpu -k "$(SANITIZED)" tests/test_attention.py
+	for tool in memcheck racecheck; do TRITON_INTERPRET=0 compute-sanitizer --tool $$tool --error-exitcode 1 \
+		$(BIN)/pytest -m gpu -k "$(SANITIZED)" tests/test_attention.py || exit 1; done
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
