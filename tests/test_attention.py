@@ -94,6 +94,14 @@ def test_deterministic_gradients_are_the_same_bits_each_time(kind: Kind) -> None
     assert_close(first, case.define(), torch.float32)
 
 
+def test_wide_heads_of_older_chips_get_query_gradients_by_a_second_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("footfall_kernels.attention_triton.adds_query_gradients", lambda *_: False)
+    case = Case.make(DEVICE, "silu", **RULES["candidates, both tables"])
+    assert_close(case.run("triton"), case.define(), torch.float32)
+
+
 def test_heads_may_interleave_query_key_and_value() -> None:
     case = Case.make(DEVICE, "softmax", position=True)
     interleaved = case.fused.transpose(1, 2).contiguous().transpose(1, 2)  # head stride 3 * head_dim

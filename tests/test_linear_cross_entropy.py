@@ -213,6 +213,22 @@ def test_a_target_that_is_no_item_makes_the_kernels_loss_nan_and_is_refused_by_t
             linear_cross_entropy(hidden, table, target, implementation="reference")
 
 
+def test_sampled_softmax_tends_to_the_full_softmax_however_unevenly_items_are_drawn() -> None:
+    hidden, table, target, _, _ = case(37, 50, 8, torch.float32, FULL)
+    full = linear_cross_entropy(hidden, table, target, implementation="reference")
+    everything, even = torch.arange(1, 51, device=DEVICE), torch.zeros(51, device=DEVICE)
+    torch.manual_seed(1)
+    share = torch.rand(51, dtype=torch.float64)
+    share[0] = 0
+    drawn = torch.multinomial(share, 200_000, replacement=True)
+    uneven = torch.log(share / share.sum() * len(drawn))
+    for negative, log_q, tolerance in ((everything, even, 1e-5), (drawn.to(DEVICE), uneven.to(DEVICE), 0.02)):
+        sampled = linear_cross_entropy(
+            hidden, table, target, implementation="reference", negative=negative, log_q=log_q
+        )
+        torch.testing.assert_close(sampled, full, atol=tolerance, rtol=0)
+
+
 def test_the_reference_runs_in_double() -> None:
     inputs = case(90, 50, 16, torch.float32, CORRECTED)
     hidden, table, target, negative, log_q = inputs

@@ -8,6 +8,7 @@ from footfall_kernels.attention_backward_by_key import attention_backward_by_key
 from footfall_kernels.attention_backward_by_query import attention_backward_by_query
 from footfall_kernels.attention_configurations import (
     Configuration,
+    adds_query_gradients,
     backward_configuration,
     forward_configuration,
     reduces_by_tma,
@@ -65,6 +66,7 @@ def backward(
     )
     query_gradient = torch.zeros(query.shape, dtype=torch.float32, device=query.device)
     sums = _table_sums(query, plan.by_key, extras)
+    by_query = deterministic or not adds_query_gradients(architecture(query.device), query.shape[2])
     if len(query):
         delta = log_sum
         if rules.kind == "softmax":
@@ -76,9 +78,9 @@ def backward(
             plan.by_key,
             rules,
             extras,
-            not deterministic,
+            not by_query,
         )
-        if deterministic:
+        if by_query:
             _by_query(read, query_gradient, plan.by_query, rules, extras)
     tables = [
         None

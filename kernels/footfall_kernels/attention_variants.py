@@ -10,6 +10,7 @@ from footfall_kernels.attention_backward_by_query import attention_backward_by_q
 from footfall_kernels.attention_configurations import (
     FIRST_FP8_ARCH,
     Configuration,
+    adds_query_gradients,
     backward_configuration,
     forward_configuration,
     reduces_by_tma,
@@ -62,7 +63,8 @@ def kernel_constants(
 def variants(arch: int) -> Iterator[Variant]:
     """Every kind, head_dim and half precision, without and with both tables; all three kernels.
 
-    By key "alone": without query gradients, as for deterministic ones. fp8: queries and keys, forward, beside bf16.
+    By key "alone": without query gradients, which a pass by queries computes. fp8: queries and keys, forward,
+    beside bf16.
     """
     for kind in ("silu", "softmax"):
         for head_dim in (32, 64, 128):
@@ -72,7 +74,8 @@ def variants(arch: int) -> Iterator[Variant]:
             for type_ in TYPES:
                 for bias in BIASES:
                     yield _forward(arch, kind, head_dim, type_, bias)
-                    yield _by_key(arch, kind, head_dim, type_, bias, add_query=True)
+                    if adds_query_gradients(arch, head_dim):
+                        yield _by_key(arch, kind, head_dim, type_, bias, add_query=True)
                     yield _by_key(arch, kind, head_dim, type_, bias, add_query=False)
                     yield _by_query(arch, kind, head_dim, type_, bias)
 
