@@ -15,10 +15,11 @@ from footfall_export.engine import NOBODY
 from footfall_export.graph import RankerGraph
 from footfall_export.history_encoder import HistoryEncoder
 from footfall_export.user_cache import page_bytes
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.contexts import Context
 from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
-from footfall_training.options import EncoderName, ImplementationName, ModelConfig
+from footfall_training.options import EncoderName, ModelConfig
 
 CONFIG = ModelConfig(num_items=50, num_actions=3, width=64, num_heads=2, max_length=200)
 CPU = torch.device("cpu")

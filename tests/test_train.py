@@ -20,9 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from footfall.errors import InputError
 from footfall_cli.train import train as train_command
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.checkpoint import WEIGHTS, Checkpoint
 from footfall_training.dataset import Dataset
-from footfall_training.options import EncoderName, ImplementationName, LossName, ModelConfig, TrainOptions
+from footfall_training.options import EncoderName, LossName, ModelConfig, TrainOptions
 from footfall_training.prepare import PrepareOptions, prepare
 from footfall_training.ranking import Targets, rank_targets
 from footfall_training.scorer import ModelScorer

@@ -45,9 +45,8 @@ def serve(
     options = ServeOptions(
         bind, http_port, grpc_port, metrics_port, grpc_tls_cert, grpc_tls_key, grpc_tls_root, key
     )
-    signals: list[
-        int
-    ] = []  # not a threading.Event: a handler that interrupts its wait would wait for its lock
+    # Not a threading.Event: a handler that interrupts its wait would wait for its lock.
+    signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _: signals.append(caught))
 

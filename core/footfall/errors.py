@@ -1,5 +1,7 @@
 """What went wrong, in one sentence a user can act on."""
 
+from collections.abc import Iterable
+
 
 class FootfallError(Exception):
     """Base of every error a user can cause. Its text is one sentence with the offending value.
@@ -16,6 +18,13 @@ class InputError(FootfallError):
 
 class NotReadyError(FootfallError):
     """Something that should be running is not."""
+
+
+def check_choice(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises InputError, listing the known ones, where `name` is none of them."""
+    known = tuple(known)
+    if name not in known:
+        raise InputError(f"unknown {what} {name!r}; there are {', '.join(known)}")
 
 
 def shortened(text: str, most: int = 80) -> str:

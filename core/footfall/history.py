@@ -228,9 +228,8 @@ def seconds(histories: Histories) -> NDArray[np.int32]:
     last_known = np.maximum.accumulate(np.where(known, place, -1))
     next_known = np.minimum.accumulate(np.where(known, place, len(known))[::-1])[::-1]
     before = (last_known >= 0) & (user[last_known] == user)
-    after = (next_known < len(known)) & (user[np.minimum(next_known, len(known) - 1)] == user)
     source = np.where(before, last_known, np.minimum(next_known, len(known) - 1))
-    return np.where(before | after, whole[source], np.int32(0))
+    return np.where(known[source] & (user[source] == user), whole[source], np.int32(0))
 
 
 def pad(values: NDArray[np.int32], offsets: NDArray[np.int64], width: int) -> NDArray[np.int32]:

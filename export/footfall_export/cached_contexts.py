@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from footfall_kernels.decode_attention import decode_attention
-from footfall_kernels.embed_events import embed_events
+from footfall_kernels.implementations import ImplementationName
 from footfall_kernels.paged_cache import PagedCache
-from footfall_training.contexts import Heads, PackedContext
+from footfall_training.contexts import Heads, KernelContext, PackedContext
 from footfall_training.inputs import PackedInputs
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -18,8 +18,8 @@ KeysValues = list[tuple[Tensor, Tensor]]
 class KeepingContext(PackedContext):
     """Whole histories; `kept` are the keys and values of the pass."""
 
-    def __init__(self, inputs: PackedInputs, max_length: int, implementation: str) -> None:
-        super().__init__(inputs.offsets, inputs.time, max_length, implementation)
+    def __init__(self, inputs: PackedInputs, implementation: ImplementationName, max_length: int) -> None:
+        super().__init__(inputs, implementation, max_length)
         self.kept: KeysValues = []
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
@@ -27,7 +27,7 @@ class KeepingContext(PackedContext):
         return super().attend(layer, heads)
 
 
-class ReturningContext:
+class ReturningContext(KernelContext):
     """New events of users whose past is in the cache, positions counted from the history's begin.
 
     `layers` hold the past in `sequences`, one a user of `inputs`; no user has more than `most` new events. `kept` are
@@ -37,21 +37,19 @@ class ReturningContext:
     def __init__(
         self,
         inputs: PackedInputs,
-        implementation: str,
+        implementation: ImplementationName,
         layers: Sequence[PagedCache],
         sequences: Sequence[int],
         most: int,
     ) -> None:
+        super().__init__(inputs, implementation)
         self.kept: KeysValues = []
-        self._implementation, self._layers, self._time = implementation, layers, inputs.time
+        self._layers = layers
         self._shape = (len(sequences), most)
         user = torch.repeat_interleave(inputs.offsets.diff(), output_size=len(inputs.item))
         within = torch.arange(len(user), device=user.device) - inputs.offsets[:-1][user]
         self._cell = user * most + within
         self._sequences = torch.tensor(sequences, device=user.device)
-
-    def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
-        return embed_events(*indices, *tables, implementation=self._implementation, scale=scale)
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
         self.kept.append((heads.key, heads.value))
@@ -61,14 +59,14 @@ class ReturningContext:
             self._pad(heads.key),
             self._pad(heads.value),
             self._layers[layer],
-            implementation=self._implementation,
+            implementation=self.implementation,
             kind=rules.kind,
             causal=True,
             scale=rules.scale,
             normaliser=rules.normaliser,
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
-            time=None if heads.time_bias is None else self._pad(self._time),
+            time=None if heads.time_bias is None else self._pad(self.inputs.time),
             sequences=self._sequences,
         )
         return mixed.flatten(0, 1).index_select(0, self._cell)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
-from footfall.errors import InputError, NotReadyError
+from footfall.errors import InputError, NotReadyError, check_choice
 from footfall.folder import write_manifest, written_aside
 from footfall_export.canary import canary
 from footfall_export.engine import ENGINES, load_engine
@@ -34,9 +34,10 @@ from footfall_export.version import (
     version_folder,
     version_numbers,
 )
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
 from footfall_training.device import implementation_on
-from footfall_training.options import ImplementationName, check_choice, check_device_name
+from footfall_training.options import check_device_name
 
 BACKENDS = ("python", "tensorrt")
 TORCH_ONLY = ("device", "implementation", "cache_mib")
@@ -63,8 +64,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         for name, known in (("engine", ENGINES), ("precision", PRECISIONS), ("backend", BACKENDS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+            check_choice(name, getattr(self, name), known)
         if not 1 <= self.max_top_k <= MAX_TOP_K:
             raise InputError(f"max_top_k is {self.max_top_k}, it must be in 1..{MAX_TOP_K}")
         if self.backend == "tensorrt" and self.engine != "tensorrt":

@@ -1,7 +1,7 @@
 """HistoryEncoder: the state after each history, of returning users by way of the cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from footfall_export.captured_passes import CapturedPasses, Pass
 from footfall_export.engine import NOBODY
 from footfall_export.graph import RankerGraph
 from footfall_export.user_cache import UserCache
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.contexts import Context
 from footfall_training.inputs import PackedInputs
-from footfall_training.options import ImplementationName
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,7 @@ class HistoryEncoder:
             if length
         ]
         whole, returning = self._sort(visits, states)
-        sequences = {
-            visit.user: visit.sequence for visit in (*whole, *returning) if visit.sequence is not None
-        }
-        with self.cache.writing(sequences):
+        with self.cache.writing(_reserved((*whole, *returning))):
             for group, run in ((returning, self._continue), (whole, self._begin)):
                 if group:
                     rows = torch.tensor([visit.row for visit in group], device=self._device)
@@ -77,7 +74,7 @@ class HistoryEncoder:
 
     def _sort(self, visits: list[Visit], states: Tensor) -> tuple[list[Visit], list[Visit]]:
         """Visits to encode whole and to continue, with room in the cache where there is; unchanged ones are done."""
-        batch = {visit.user: None for visit in visits}
+        batch = {visit.user for visit in visits}
         whole: list[Visit] = []
         returning: list[Visit] = []
         seen = {NOBODY}
@@ -102,7 +99,7 @@ class HistoryEncoder:
                 whole.append(visit)
             else:
                 group = returning if cached else whole
-                group.append(Visit(visit.row, visit.user, visit.events, cached, sequence))
+                group.append(replace(visit, cached=cached, sequence=sequence))
                 self.cached_events += cached
         return whole, returning
 
@@ -113,13 +110,13 @@ class HistoryEncoder:
         return self._finish(visits, inputs, hidden, kept)
 
     def _pass_over(self, inputs: PackedInputs) -> Pass:
-        context = KeepingContext(inputs, self._graph.model.config.max_length, self._implementation)
+        context = KeepingContext(inputs, self._implementation, self._graph.model.config.max_length)
         return self._run(context, inputs), context.kept
 
     def _continue(self, visits: list[Visit]) -> Tensor:
         """Encode only the new events."""
         inputs = self._inputs(visits)
-        sequences = [visit.sequence for visit in visits if visit.sequence is not None]
+        sequences = list(_reserved(visits).values())
         most = max(visit.new for visit in visits)
         context = ReturningContext(inputs, self._implementation, self.cache.layers, sequences, most)
         return self._finish(visits, inputs, self._run(context, inputs), context.kept)
@@ -143,3 +140,8 @@ class HistoryEncoder:
         new = [visit.new for visit in visits]
         inputs = ModelInput.of(columns, np.cumsum([0, *new]))
         return PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))
+
+
+def _reserved(visits: Sequence[Visit]) -> dict[bytes, int]:
+    """The sequence of each user that has one, in the order of the visits."""
+    return {visit.user: visit.sequence for visit in visits if visit.sequence is not None}

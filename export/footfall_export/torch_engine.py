@@ -12,10 +12,10 @@ from footfall_export.graph import RankerGraph
 from footfall_export.history_encoder import HistoryEncoder
 from footfall_export.version import Version
 from footfall_kernels.catalogue_topk import catalogue_topk
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.checkpoint import load_weights
 from footfall_training.device import find_device, implementation_on
 from footfall_training.model import SequenceModel
-from footfall_training.options import ImplementationName
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -1,7 +1,7 @@
 """UserCache: keys and values of returning users' histories, of one version, in bounded memory."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -71,12 +71,12 @@ class UserCache:
         self._users.move_to_end(user)
         return entry
 
-    def reserve(self, user: bytes, rows: int, keep: Mapping[bytes, object]) -> int | None:
+    def reserve(self, user: bytes, rows: int, keep: Collection[bytes]) -> int | None:
         """The sequence with room for `rows` more events; None where only users to `keep` could give way."""
         entry = self._users.get(user)
         held = 0 if entry is None else entry.events.shape[1]
         pages = -(-(held + rows) // PAGE) - -(-held // PAGE)
-        if not self._make_room(pages, needs_sequence=entry is None, keep=keep):
+        if not self._make_room(pages, keep):
             return None
         sequence = self._free.pop() if entry is None else entry.sequence
         for layer in self.layers:
@@ -129,12 +129,13 @@ class UserCache:
                 self.release(sequence)
             raise
 
-    def _make_room(self, pages: int, *, needs_sequence: bool, keep: Mapping[bytes, object]) -> bool:
-        idle = [user for user in self._users if user not in keep]
-        while len(self.layers[0].free) < pages or (needs_sequence and not self._free):
-            if not idle:
+    def _make_room(self, pages: int, keep: Collection[bytes]) -> bool:
+        """Free so many pages; as every sequence in use has one, a new one then finds a number, too."""
+        while len(self.layers[0].free) < pages:
+            oldest = next((user for user in self._users if user not in keep), None)
+            if oldest is None:
                 return False
-            self.drop(idle.pop(0))
+            self.drop(oldest)
         return True
 
 

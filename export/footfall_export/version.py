@@ -12,7 +12,7 @@ from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest
 from footfall.history import HistoryRules
 from footfall.vocabulary import Vocabulary
-from footfall_training.options import ImplementationName
+from footfall_kernels.implementations import ImplementationName
 
 KIND = "version"
 ONNX_FILE = "model.onnx"

@@ -13,11 +13,10 @@ from footfall_kernels.attention_operator import attention_operator
 from footfall_kernels.attention_plan import AttentionPlan as AttentionPlan
 from footfall_kernels.attention_plan import plan_attention as plan_attention
 from footfall_kernels.attention_rules import MAX_LENGTH, NO_WINDOW, AttentionRules, Kind
-from footfall_kernels.checks import FLOATS, INTEGERS, check_implementation, check_tensor
+from footfall_kernels.checks import FLOATS, INTEGERS, check_head_dim, check_implementation, check_tensor
 from footfall_kernels.launch import INTERPRETER_ARCH, architecture
 from footfall_kernels.tile_plan import MAX_BUCKETS
 
-HEAD_DIMS = (32, 64, 128)
 FP8 = torch.float8_e4m3fn
 
 
@@ -41,7 +40,7 @@ def attention(
     plan: AttentionPlan | None = None,
     deterministic: bool = False,
 ) -> Tensor:
-    """What each event gathers from those it sees: [total, heads, head_dim], as `query`.
+    """What each event gathers from those it sees: [total, heads, head_dim], as `value`.
 
     query, key, value: fp32, fp16 or bf16 [total, heads, head_dim], views into a fused projection as well; the kernels
     take head_dim 32, 64 and 128, the reference any, and fp64 with fp64 tables. Sequence s owns the rows
@@ -84,8 +83,7 @@ def _check(
     floats = (*FLOATS, FP8, torch.float64) if implementation == "reference" else (*FLOATS, FP8)
     check_tensor("query", query, (None, None, None), floats)
     total, heads, head_dim = query.shape
-    if implementation == "triton" and head_dim not in HEAD_DIMS:
-        raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
+    check_head_dim(head_dim, implementation)
     if head_dim < 1:
         raise InputError(f"head_dim is {head_dim}, it must be at least 1")
     of_value = (torch.float16, torch.bfloat16) if query.dtype == FP8 else (query.dtype,)

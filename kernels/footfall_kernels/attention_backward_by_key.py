@@ -2,7 +2,7 @@
 
 A program holds one block of keys, walks the queries that see it and makes the key, value and table gradients; in the
 same pass (five matrix products, fp32 atomic additions) or not at all it adds up the query gradients. It has registers
-for little else (nothing spills, tests/test_ahead_of_time.py), so tiles that are not uniform are worked in parts, what
+for little else (see docs/kernels.md), so tiles that are not uniform are worked in parts, what
 can be read again is, and what the compiler would keep from one turn of a loop to the next is forbidden it.
 """
 

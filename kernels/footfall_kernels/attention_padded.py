@@ -5,8 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from footfall_kernels.attention_extras import Extras
+from footfall_kernels.attention_groups import is_plain
 from footfall_kernels.attention_pairs import look_up, number_pairs, pair_table, weigh
-from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
+from footfall_kernels.attention_rules import AttentionRules
 from footfall_kernels.buckets import bucket_by_comparison
 
 
@@ -23,11 +24,11 @@ def attend_padded(
     """As `attention`, of histories filled from the left: [batch, heads, length, head_dim] each, and so the result.
 
     Padding stands behind every real event, so the causal mask hides it; what its own rows become means nothing.
-    time int32 [batch, length], seconds 0..2**31 - 1; tables [heads, buckets]. Differentiable by autograd; traceable
-    with any batch and length left free.
+    time int32 [batch, length], seconds, at most 2**31 - 1 apart; tables [heads, buckets]. Differentiable by autograd;
+    traceable with any batch and length left free.
     """
     extras = Extras(None, time, position_bias, time_bias)
-    if rules.kind == "softmax" and extras.num_buckets == (0, 0) and rules.window == NO_WINDOW:
+    if is_plain(rules, extras):
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=rules.scale)
     pair = number_pairs(
         0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,

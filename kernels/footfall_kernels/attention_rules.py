@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from footfall.errors import InputError
+from footfall.errors import InputError, check_choice
 
 Kind = Literal["softmax", "silu"]
 NO_WINDOW = 1 << 30
@@ -29,8 +29,7 @@ class AttentionRules:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise InputError(f"unknown kind {self.kind!r}; there are {', '.join(get_args(Kind))}")
+        check_choice("kind", self.kind, get_args(Kind))
         for name in ("scale", "normaliser"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):

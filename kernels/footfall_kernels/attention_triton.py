@@ -175,10 +175,7 @@ def _pointers(extras: Extras, lists: TileLists) -> list[Tensor]:
 def _constants(
     rules: AttentionRules, extras: Extras, query: Tensor, configuration: Configuration
 ) -> dict[str, int | bool | str]:
-    position, time = (
-        0 if table is None else table.shape[1] for table in (extras.position_bias, extras.time_bias)
-    )
-    return kernel_constants(rules.kind, position, time, query.shape[2], query.dtype, configuration)
+    return kernel_constants(rules.kind, *extras.num_buckets, query.shape[2], query.dtype, configuration)
 
 
 def _table_sums(query: Tensor, lists: TileLists, extras: Extras) -> Tensor:

@@ -2,24 +2,25 @@
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from footfall.errors import InputError
+from footfall.errors import InputError, check_choice
+from footfall_kernels.implementations import ImplementationName
 from footfall_kernels.launch import interpreted
 
-IMPLEMENTATIONS = ("reference", "triton")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int32, torch.int64)
+HEAD_DIMS = (32, 64, 128)
 MAX_WIDTH = 256
 """Of a row of a table that a kernel multiplies by: it is held whole."""
 
 
 def check_implementation(implementation: str, *tensors: Tensor) -> None:
     """Raises InputError for an unknown name, and for "triton" on tensors that no kernel can reach."""
-    if implementation not in IMPLEMENTATIONS:
-        raise InputError(f"unknown implementation {implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
+    check_choice("implementation", implementation, get_args(ImplementationName))
     for tensor in tensors:
         if implementation == "triton" and tensor.device.type != "cuda" and not interpreted():
             raise InputError(
@@ -32,6 +33,12 @@ def check_width(name: str, tensor: Tensor, implementation: str) -> None:
     """Raises InputError for rows wider than the kernels hold."""
     if implementation == "triton" and tensor.shape[1] > MAX_WIDTH:
         raise InputError(f"{name} is {tensor.shape[1]} wide, implementation 'triton' takes up to {MAX_WIDTH}")
+
+
+def check_head_dim(head_dim: int, implementation: str) -> None:
+    """Raises InputError for heads of a width that no attention kernel was written for."""
+    if implementation == "triton" and head_dim not in HEAD_DIMS:
+        raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
 
 
 def check_tensor(

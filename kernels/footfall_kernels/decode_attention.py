@@ -6,18 +6,16 @@ over a paged cache (arXiv 2309.06180).
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from footfall.errors import InputError
+from footfall.errors import InputError, check_choice
 from footfall_kernels import decode_attention_reference as reference
-from footfall_kernels.checks import FLOATS, check_implementation, check_tensor
+from footfall_kernels.attention_rules import Kind
+from footfall_kernels.checks import FLOATS, check_head_dim, check_implementation, check_tensor
 from footfall_kernels.paged_cache import PagedCache
-
-KINDS = ("softmax", "silu")
-HEAD_DIMS = (32, 64, 128)
 
 
 def decode_attention(
@@ -55,8 +53,7 @@ def decode_attention(
     """
     _check_rows(q, k_new, v_new, cache, implementation)
     batch, rows, heads, _ = q.shape
-    if kind not in KINDS:
-        raise InputError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    check_choice("kind", kind, get_args(Kind))
     if scale <= 0:
         raise InputError(f"scale is {scale}, it must be above 0")
     if kind == "silu" and normaliser <= 0:
@@ -188,8 +185,7 @@ def _(*_: object) -> None:
 
 def _check_rows(q: Tensor, k_new: Tensor, v_new: Tensor, cache: PagedCache, implementation: str) -> None:
     heads, head_dim = cache.k.shape[2:]
-    if implementation == "triton" and head_dim not in HEAD_DIMS:
-        raise InputError(f"head_dim is {head_dim}; there are kernels for {', '.join(map(str, HEAD_DIMS))}")
+    check_head_dim(head_dim, implementation)
     check_tensor("q", q, [None, None, heads, head_dim], [cache.k.dtype], like=cache.k)
     for name, rows in (("k_new", k_new), ("v_new", v_new)):
         check_tensor(name, rows, q.shape, [q.dtype], like=q)

@@ -6,12 +6,13 @@ from typing import Protocol
 from torch import Tensor
 
 from footfall_kernels import embed_events_reference
-from footfall_kernels.attention import attention, plan_attention
+from footfall_kernels.attention import AttentionPlan, attention, plan_attention
 from footfall_kernels.attention_extras import Extras
 from footfall_kernels.attention_padded import attend_padded
-from footfall_kernels.attention_plan import AttentionPlan
 from footfall_kernels.attention_rules import AttentionRules
 from footfall_kernels.embed_events import embed_events
+from footfall_kernels.implementations import ImplementationName
+from footfall_training.inputs import PackedInputs
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,33 @@ class Context(Protocol):
         """What each token gathers from its history: as `heads.query`."""
 
 
-class PackedContext:
-    """Tokens [events, ...] of histories bounded by `offsets` int64 [users + 1], none longer than max_length."""
+class KernelContext:
+    """Tokens [events, ...] of packed `inputs`, worked on by footfall_kernels."""
 
-    def __init__(self, offsets: Tensor, time: Tensor, max_length: int, implementation: str) -> None:
-        self.offsets, self.time, self.max_length = offsets, time, max_length
-        self.implementation = implementation
-        self._plan: AttentionPlan | None = None
+    def __init__(self, inputs: PackedInputs, implementation: ImplementationName) -> None:
+        self.inputs, self.implementation = inputs, implementation
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events(*indices, *tables, implementation=self.implementation, scale=scale)
 
+
+class PackedContext(KernelContext):
+    """Whole histories, none longer than max_length."""
+
+    def __init__(self, inputs: PackedInputs, implementation: ImplementationName, max_length: int) -> None:
+        super().__init__(inputs, implementation)
+        self._max_length = max_length
+        self._plan: AttentionPlan | None = None
+
     def attend(self, layer: int, heads: Heads) -> Tensor:
-        rules = heads.rules
-        time = None if heads.time_bias is None else self.time
+        rules, offsets, time = heads.rules, self.inputs.offsets, self.inputs.time
         if self._plan is None:  # of the first layer, for all
             extras = Extras(None, time, heads.position_bias, heads.time_bias)
             self._plan = plan_attention(
                 heads.query,
-                self.offsets,
+                offsets,
                 rules,
-                self.max_length,
+                self._max_length,
                 extras,
                 implementation=self.implementation,
                 trusted=True,  # of PackedInputs; to look would wait for the GPU
@@ -66,12 +73,12 @@ class PackedContext:
             heads.query,
             heads.key,
             heads.value,
-            self.offsets,
+            offsets,
             implementation=self.implementation,
             kind=rules.kind,
             scale=rules.scale,
             normaliser=rules.normaliser,
-            max_length=self.max_length,
+            max_length=self._max_length,
             time=time,
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
@@ -95,7 +102,7 @@ class PaddedContext:
             key,
             value,
             heads.rules,
-            time=None if heads.time_bias is None else self.time,
+            time=self.time,
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
         )

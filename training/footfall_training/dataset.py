@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.errors import InputError
+from footfall.errors import check_choice
 from footfall.folder import read_manifest
 from footfall.history import Histories, HistoryRules
 from footfall.vocabulary import Vocabulary
@@ -82,8 +82,7 @@ class Dataset:
         return report
 
     def split(self, name: SplitName) -> Split:
-        if name not in SPLIT_NAMES:
-            raise InputError(f"unknown split {name!r}; there are {', '.join(SPLIT_NAMES)}")
+        check_choice("split", name, SPLIT_NAMES)
         columns = self._array(f"split_{name}")
         return Split(columns[:, 0], columns[:, 1], columns[:, 2])
 

@@ -3,7 +3,8 @@
 import torch
 
 from footfall.errors import NotReadyError
-from footfall_training.options import ImplementationName, check_device_name
+from footfall_kernels.implementations import ImplementationName
+from footfall_training.options import check_device_name
 
 
 def find_device(name: str) -> torch.device:

@@ -13,10 +13,11 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.contexts import Context, PackedContext, PaddedContext
 from footfall_training.encoders import LAYERS
 from footfall_training.inputs import PackedInputs
-from footfall_training.options import ImplementationName, ModelConfig
+from footfall_training.options import ModelConfig
 
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
@@ -52,7 +53,7 @@ class SequenceModel(nn.Module):
 
     def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
         """Packed: float [events, width]."""
-        context = PackedContext(inputs.offsets, inputs.time, self.config.max_length, implementation)
+        context = PackedContext(inputs, implementation, self.config.max_length)
         return self.encode_in(context, inputs.item, inputs.action, inputs.gap, inputs.position)
 
     def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, time: Tensor) -> Tensor:
@@ -64,13 +65,8 @@ class SequenceModel(nn.Module):
         self, context: Context, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
     ) -> Tensor:
         """Indices [...] of events that lie as `context` says -> float [..., width]."""
-        tables = (
-            self.item_table(),
-            *(
-                embedding.weight
-                for embedding in (self.action_embedding, self.gap_embedding, self.position_embedding)
-            ),
-        )
+        others = (self.action_embedding, self.gap_embedding, self.position_embedding)
+        tables = (self.item_table(), *(embedding.weight for embedding in others))
         tokens = context.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
         tokens = self.dropout(tokens)
         for layer in self.blocks:

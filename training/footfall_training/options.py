@@ -2,19 +2,17 @@
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from footfall.errors import InputError
+from footfall.errors import InputError, check_choice
 from footfall_kernels.attention_rules import MAX_LENGTH
+from footfall_kernels.implementations import ImplementationName as ImplementationName
 from footfall_training.dataset import SPLIT_NAMES, SplitName
 
 LossName = Literal["full", "sampled"]
 TrainPrecision = Literal["fp32", "bf16"]
 EncoderName = Literal["softmax", "hstu"]
-ImplementationName = Literal["reference", "triton"]
-"""Of the operations in footfall_kernels: plain torch, or the Triton kernels, which need an NVIDIA GPU."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 SEEDS = 2**63
 
@@ -88,11 +86,6 @@ class TrainOptions:
         if self.implementation is not None:
             check_choice("implementation", self.implementation, get_args(ImplementationName))
         check_device_name(self.device)
-
-
-def check_choice(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise InputError(f"unknown {what} {name!r}; there are {', '.join(known)}")
 
 
 def check_seed(seed: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from footfall.errors import InputError
+from footfall.errors import InputError, check_choice
 from footfall.folder import written_aside
 from footfall.history import MS_PER_SECOND, HistoryRules
 from footfall_training import splits
@@ -61,8 +61,7 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if self.preset is not None:
             preset_named(self.preset)
-        if self.time_unit not in TIME_UNITS:
-            raise InputError(f"unknown time unit {self.time_unit!r}; there are {', '.join(TIME_UNITS)}")
+        check_choice("time unit", self.time_unit, TIME_UNITS)
         if self.repeat_seconds != -1 and not 0 <= self.repeat_seconds <= MAX_REPEAT_SECONDS:
             raise InputError(
                 f"repeat seconds are {self.repeat_seconds:g}, expected 0 to {MAX_REPEAT_SECONDS}, or -1 to keep all"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from footfall import events
 from footfall.contract import DEFAULT_ACTION
-from footfall.errors import InputError, shortened
+from footfall.errors import InputError, check_choice, shortened
 
 FoundBy = Literal["option", "columns"]
 
@@ -148,10 +148,8 @@ ITEM_TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 def preset_named(name: str) -> Preset:
     """Raises InputError, listing the known ones, where there is no such preset."""
-    for preset in PRESETS:
-        if preset.name == name:
-            return preset
-    raise InputError(f"unknown preset {name!r}; there are {', '.join(PRESET_NAMES)}")
+    check_choice("preset", name, PRESET_NAMES)
+    return PRESETS[PRESET_NAMES.index(name)]
 
 
 def preset_of_columns(found: Sequence[str]) -> Preset | None:

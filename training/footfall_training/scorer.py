@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footfall.history import Histories, model_input, slices
+from footfall_kernels.implementations import ImplementationName
 from footfall_training.device import implementation_on
 from footfall_training.inputs import PackedInputs
 from footfall_training.model import SequenceModel
-from footfall_training.options import ImplementationName
 
 BATCH_HISTORIES = 512
 

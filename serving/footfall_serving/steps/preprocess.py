@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import triton_python_backend_utils as pb_utils
-
 from footfall.contract import ENGINE_INPUTS, REQUEST
 from footfall_serving.request import padded, read_request, to_indices
 from footfall_serving.steps.step import Step, read, write
@@ -11,15 +9,12 @@ from footfall_serving.steps.step import Step, read, write
 
 class Preprocess(Step):
     def start(self) -> None:
-        # Kept: the stub deletes a family that nothing holds, and its metrics with it.
-        self._dropped = pb_utils.MetricFamily(
-            name="footfall_dropped_events_total",
-            description="Events of requests dropped because the vocabulary does not know them.",
-            kind=pb_utils.MetricFamily.COUNTER,
+        self._unknown_items, self._unknown_actions = self.counters(
+            "footfall_dropped_events_total",
+            "Events of requests dropped because the vocabulary does not know them.",
+            "reason",
+            ("unknown_item", "unknown_action"),
         )
-        labels = {"version": str(self.version.number)}
-        self._unknown_items = self._dropped.Metric(labels={**labels, "reason": "unknown_item"})
-        self._unknown_actions = self._dropped.Metric(labels={**labels, "reason": "unknown_action"})
         self.version.items.index(b"")  # builds the lookup before the first request
 
     def answer(self, request: Any) -> list[Any]:

@@ -13,15 +13,12 @@ from footfall_serving.steps.step import Step, read, write
 class Ranker(Step):
     def start(self) -> None:
         self._engine = load_engine(self.version)
-        # Kept: the stub deletes a family that nothing holds, and its metrics with it.
-        self._events = pb_utils.MetricFamily(
-            name="footfall_history_events_total",
-            description="Events of requests' histories, computed or known from a request before.",
-            kind=pb_utils.MetricFamily.COUNTER,
+        self._computed, self._cached = self.counters(
+            "footfall_history_events_total",
+            "Events of requests' histories, computed or known from a request before.",
+            "source",
+            ("computed", "cache"),
         )
-        labels = {"version": str(self.version.number)}
-        self._computed = self._events.Metric(labels={**labels, "source": "computed"})
-        self._cached = self._events.Metric(labels={**labels, "source": "cache"})
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         rows = [_row(request) for request in requests]

@@ -28,6 +28,15 @@ class Step:
     def start(self) -> None:
         """Load what the step needs; called once."""
 
+    def counters(self, name: str, description: str, label: str, values: Sequence[str]) -> list[Any]:
+        """A counter of this version for each value of the label."""
+        # Kept: the stub deletes a family that nothing holds, and its metrics with it.
+        self._family = pb_utils.MetricFamily(
+            name=name, description=description, kind=pb_utils.MetricFamily.COUNTER
+        )
+        version = str(self.version.number)
+        return [self._family.Metric(labels={"version": version, label: value}) for value in values]
+
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request by itself, so that a malformed one spoils no other."""
         return [self._respond(request) for request in requests]
