@@ -15,6 +15,8 @@ from footfall_kernels.attention_tiles import (
     load_rows,
     load_table,
     position_bucket,
+    read_block,
+    read_others,
     tile_bias,
     tile_number,
     time_bucket,
@@ -69,19 +71,14 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     heads, 2, TABLE], zero before: each program's sums for the position and the time table, without the normaliser.
     """
     block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    length = tl.load(Blocks + 4 * block + 1)
+    start, length, history, first = read_block(Blocks, block)
     if length == 0:
         return
-    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
-    first = tl.load(Blocks + 4 * block + 3)
-    num_uniform, num_mixed = tl.load(Counts + 3 * block), tl.load(Counts + 3 * block + 1)
-    num_whole = num_uniform + num_mixed
-    num_tiles = num_whole + tl.load(Counts + 3 * block + 2)
+    num_uniform = tl.load(Counts + 3 * block)
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
-    LogSum += head.to(tl.int64) * total_rows + start
-    Delta += head.to(tl.int64) * total_rows + start
+    at_row = head * total_rows + start
     PositionSums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE
     TimeSums = PositionSums + TABLE
 
@@ -114,7 +111,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             query, output = query.to(tl.float32), output.to(tl.float32)
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
-            log_sum, delta = tl.load(LogSum + place)[None, :], tl.load(Delta + place)[None, :]
+            log_sum, delta = tl.load(LogSum + at_row + place)[None, :], tl.load(Delta + at_row + place)[None, :]
         # [KEYS, QUERIES], as everything of a tile here. Begun at -delta, the second needs it no longer.
         product = tl.dot(key, query.T, input_precision=PRECISION)
         output_product = tl.zeros([KEYS, QUERIES], tl.float32) - delta
@@ -139,6 +136,11 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
                 slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
                 tl.atomic_add(QueryGradient + slot, step, sem="relaxed")
 
+    start, length, history, first = read_block(Blocks, block)
+    num_tiles = num_uniform + read_others(Counts, block)
+    end = start + length
+    key_place = first + tl.arange(0, KEYS)
+    real_key = key_place < length
     PARTS: tl.constexpr = QUERIES // PART
     for at in tl.range(num_uniform * PARTS, num_tiles * PARTS, disable_licm=True):
         first_query = tile_number(tl.load(Tiles + at // PARTS)) * QUERIES + at % PARTS * PART
@@ -152,8 +154,8 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             query, output = query.to(tl.float32), output.to(tl.float32)
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
-            log_sum = tl.load(LogSum + place, mask=real, other=0.0)[None, :]
-            delta = tl.load(Delta + place, mask=real, other=0.0)[None, :]
+            log_sum = tl.load(LogSum + at_row + place, mask=real, other=0.0)[None, :]
+            delta = tl.load(Delta + at_row + place, mask=real, other=0.0)[None, :]
         query_time = tl.zeros([PART], tl.int32)
         key_time = tl.zeros([KEYS], tl.int32)
         position_table = tl.zeros([TABLE], tl.float32)
@@ -195,9 +197,8 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
             tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
 
-    # Read anew, so that nothing about these rows stays in registers during the loops.
-    start, length = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 1)
-    key_place = tl.load(Blocks + 4 * block + 3) + tl.arange(0, KEYS)
+    start, length, history, first = read_block(Blocks, block)
+    key_place = first + tl.arange(0, KEYS)
     real_key = key_place < length
     slot = ((start + key_place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
     key_gradient *= scale * inverse_normaliser

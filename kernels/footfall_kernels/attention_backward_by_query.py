@@ -8,6 +8,8 @@ from footfall_kernels.attention_tiles import (
     SOFTMAX,
     load_rows,
     load_table,
+    read_block,
+    read_others,
     tile_bias,
     tile_number,
     uniform_bias,
@@ -27,13 +29,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
     block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    length = tl.load(Blocks + 4 * block + 1)
+    start, length, history, first = read_block(Blocks, block)
     if length == 0:
         return
-    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
-    first = tl.load(Blocks + 4 * block + 3)
     num_uniform = tl.load(Counts + 3 * block)
-    num_tiles = num_uniform + tl.load(Counts + 3 * block + 1) + tl.load(Counts + 3 * block + 2)
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
@@ -69,6 +68,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
+    start, length, history, first = read_block(Blocks, block)
+    num_tiles = num_uniform + read_others(Counts, block)
+    place = first + tl.arange(0, QUERIES)
+    real = place < length
     for at in tl.range(num_uniform, num_tiles, disable_licm=True):
         first_key = tile_number(tl.load(Tiles + at)) * KEYS
         key_place = first_key + tl.arange(0, KEYS)
@@ -102,6 +105,9 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
+    start, length, history, first = read_block(Blocks, block)
+    place = first + tl.arange(0, QUERIES)
+    real = place < length
     slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + tl.arange(0, D)[None, :]
     query_gradient *= scale * inverse_normaliser
     tl.store(QueryGradient + slot, query_gradient.to(QueryGradient.dtype.element_ty), mask=real[:, None])

@@ -67,6 +67,4 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Back
         queries, keys = (64, 64) if head_dim == 128 else (32, 128)
         return BackwardConfiguration(queries, keys, 8, 2, tma, 32)
     part = 16 if head_dim == 128 and dtype == torch.float16 else 32  # fp16 spills 208 bytes with 32
-    if head_dim == 32 and arch < FIRST_TMEM_ARCH:
-        part = 64  # wgmma takes no fewer than 64 rows
     return BackwardConfiguration(64, 128, 8, 2, tma, part)

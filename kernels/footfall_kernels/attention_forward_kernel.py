@@ -9,6 +9,7 @@ from footfall_kernels.attention_tiles import (
     SOFTMAX,
     load_rows,
     load_table,
+    read_block,
     silu_of_double,
     tile_bias,
     tile_number,
@@ -64,13 +65,12 @@ def attention_forward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Query, Key, Value: packed rows of stride *_row, or descriptors of them; heads lie *_head elements apart."""
     block, head = tl.program_id(0), tl.program_id(1)
-    length = tl.load(Blocks + 4 * block + 1)
+    start, length, history, first = read_block(Blocks, block)
     if length == 0:
         return
-    start, history = tl.load(Blocks + 4 * block), tl.load(Blocks + 4 * block + 2)
-    first = tl.load(Blocks + 4 * block + 3)
-    num_uniform, num_mixed = tl.load(Counts + 3 * block), tl.load(Counts + 3 * block + 1)
-    num_tiles = num_uniform + num_mixed + tl.load(Counts + 3 * block + 2)
+    num_uniform = tl.load(Counts + 3 * block)
+    num_whole = num_uniform + tl.load(Counts + 3 * block + 1)
+    num_tiles = num_whole + tl.load(Counts + 3 * block + 2)
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
@@ -105,7 +105,7 @@ def attention_forward(  # type: ignore[no-untyped-def]
             accumulator, highest, total, product, bias, value, True, scale, KIND, UNIFORM, FAST, PRECISION
         )
 
-    for at in tl.range(num_uniform, num_uniform + num_mixed, disable_licm=not TMA):
+    for at in tl.range(num_uniform, num_whole, disable_licm=not TMA):
         first_key = tile_number(tl.load(Tiles + at)) * KEYS
         key_place = first_key + tl.arange(0, KEYS)
         key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)
@@ -124,7 +124,7 @@ def attention_forward(  # type: ignore[no-untyped-def]
             accumulator, highest, total, product, bias, value, True, scale, KIND, MIXED, FAST, PRECISION
         )
 
-    for at in tl.range(num_uniform + num_mixed, num_tiles, disable_licm=not TMA):
+    for at in tl.range(num_whole, num_tiles, disable_licm=not TMA):
         first_key = tile_number(tl.load(Tiles + at)) * KEYS
         key_place = first_key + tl.arange(0, KEYS)
         key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)

@@ -9,6 +9,25 @@ SOFTMAX, SILU = tl.constexpr(0), tl.constexpr(1)
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
+@triton.jit
+def read_block(Blocks, block):  # type: ignore[no-untyped-def]
+    """First row, length and history of its sequence, and its own first place.
+
+    Volatile, as read_others: a kernel reads them anew after a loop, so that nothing made of them is in registers
+    during it.
+    """
+    start = tl.load(Blocks + 4 * block, volatile=True)
+    length = tl.load(Blocks + 4 * block + 1, volatile=True)
+    history = tl.load(Blocks + 4 * block + 2, volatile=True)
+    return start, length, history, tl.load(Blocks + 4 * block + 3, volatile=True)
+
+
+@triton.jit
+def read_others(Counts, block):  # type: ignore[no-untyped-def]
+    """How many of its tiles are not uniform."""
+    return tl.load(Counts + 3 * block + 1, volatile=True) + tl.load(Counts + 3 * block + 2, volatile=True)
+
+
 @triton.jit  # type: ignore[untyped-decorator]
 def load_rows(Packed, row, column, row_stride, total, ROWS: tl.constexpr, D: tl.constexpr, TMA: tl.constexpr):  # type: ignore[no-untyped-def]
     """[ROWS, D] of one head: by TMA where Packed is a descriptor, else by pointers; zeros past the last row."""
