@@ -16,7 +16,7 @@ from footfall_kernels.attention_tiles import (
     load_table,
     position_bucket,
     read_block,
-    read_others,
+    read_counts,
     tile_bias,
     tile_number,
     time_bucket,
@@ -78,7 +78,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
-    at_row = head * total_rows + start
+    at_row = head * total_rows + start  # int32, as its registers spilled: 2^31 rows are 137 GB of queries alone
     PositionSums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE
     TimeSums = PositionSums + TABLE
 
@@ -137,7 +137,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
                 tl.atomic_add(QueryGradient + slot, step, sem="relaxed")
 
     start, length, history, first = read_block(Blocks, block)
-    num_tiles = num_uniform + read_others(Counts, block)
+    num_uniform, num_tiles = read_counts(Counts, block)
     end = start + length
     key_place = first + tl.arange(0, KEYS)
     real_key = key_place < length

@@ -9,7 +9,7 @@ from footfall_kernels.attention_tiles import (
     load_rows,
     load_table,
     read_block,
-    read_others,
+    read_counts,
     tile_bias,
     tile_number,
     uniform_bias,
@@ -69,7 +69,7 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
     start, length, history, first = read_block(Blocks, block)
-    num_tiles = num_uniform + read_others(Counts, block)
+    num_uniform, num_tiles = read_counts(Counts, block)
     place = first + tl.arange(0, QUERIES)
     real = place < length
     for at in tl.range(num_uniform, num_tiles, disable_licm=True):

@@ -66,5 +66,5 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Back
     if not tma:
         queries, keys = (64, 64) if head_dim == 128 else (32, 128)
         return BackwardConfiguration(queries, keys, 8, 2, tma, 32)
-    part = 16 if head_dim == 128 and dtype == torch.float16 else 32  # fp16 spills 208 bytes with 32
+    part = 16 if head_dim == 128 and arch < FIRST_TMEM_ARCH else 32  # sm_90 spills up to 216 bytes with 32
     return BackwardConfiguration(64, 128, 8, 2, tma, part)

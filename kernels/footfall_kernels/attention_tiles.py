@@ -13,7 +13,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 def read_block(Blocks, block):  # type: ignore[no-untyped-def]
     """First row, length and history of its sequence, and its own first place.
 
-    Volatile, as read_others: a kernel reads them anew after a loop, so that nothing made of them is in registers
+    Volatile, as read_counts: a kernel reads them anew after a loop, so that nothing made of them is in registers
     during it.
     """
     start = tl.load(Blocks + 4 * block, volatile=True)
@@ -23,9 +23,11 @@ def read_block(Blocks, block):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def read_others(Counts, block):  # type: ignore[no-untyped-def]
-    """How many of its tiles are not uniform."""
-    return tl.load(Counts + 3 * block + 1, volatile=True) + tl.load(Counts + 3 * block + 2, volatile=True)
+def read_counts(Counts, block):  # type: ignore[no-untyped-def]
+    """How many of its tiles are uniform, and how many there are."""
+    num_uniform = tl.load(Counts + 3 * block, volatile=True)
+    num_mixed = tl.load(Counts + 3 * block + 1, volatile=True)
+    return num_uniform, num_uniform + num_mixed + tl.load(Counts + 3 * block + 2, volatile=True)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
