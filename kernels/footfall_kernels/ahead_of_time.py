@@ -14,8 +14,10 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,18 @@ def shipped(arch: int, only: str = "", named: str = "") -> Iterator[Any]:
         if op.startswith(only):
             variants = importlib.import_module(f"footfall_kernels.{op}").variants(arch)
             yield from (variant for variant in variants if named in variant.name)
+
+
+def compile_all(archs: Iterable[int], only: str, named: str) -> Iterator[Facts]:
+    """Every shipped variant for each chip, in order; one process a core."""
+    names = [(arch, variant.name) for arch in archs for variant in shipped(arch, only, named)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_compile_named, *zip(*names, strict=True)) if names else ()
+
+
+def _compile_named(arch: int, name: str) -> Facts:
+    """A kernel cannot be sent to another process, its variant's name can."""
+    return compile_variant(next(variant for variant in shipped(arch) if variant.name == name), arch)
 
 
 def compile_variant(variant: Any, arch: int) -> Facts:
@@ -165,11 +179,10 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.pop("TRITON_INTERPRET", None)
     rows = []
-    for arch in options.arch or ARCHITECTURES:
-        for variant in shipped(arch, options.only, options.named):
-            rows.append(compile_variant(variant, arch))
-            if not options.markdown:
-                print(json.dumps(asdict(rows[-1])), flush=True)
+    for facts in compile_all(options.arch or ARCHITECTURES, options.only, options.named):
+        rows.append(facts)
+        if not options.markdown:
+            print(json.dumps(asdict(facts)), flush=True)
     if options.markdown:
         print(markdown(rows))
 

@@ -9,21 +9,21 @@ can be read again is, and what the compiler would keep from one turn of a loop t
 import triton
 import triton.language as tl
 
+from footfall_kernels.attention_bias import beyond, next_bucket, pair_bias, uniform_bias
 from footfall_kernels.attention_gradients import score_gradients
 from footfall_kernels.attention_tiles import (
     SOFTMAX,
+    class_range,
     load_rows,
-    load_table,
     position_bucket,
     read_block,
     read_counts,
-    tile_bias,
     tile_number,
     time_bucket,
-    uniform_bias,
     visible_pairs,
 )
 from footfall_kernels.device_functions import bucket_of
+from footfall_kernels.tile_plan_triton import MIXED, STEPPED
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -38,6 +38,14 @@ def _add_by_bucket(Sums, gradient, distance, shortest, longest, NUM: tl.constexp
         ceiling = tl.where(bucket == NUM - 1, 2147483647, 1 << bucket)
         inside = (distance < ceiling) & ((distance >= floor) | (bucket == 0))
         tl.atomic_add(Sums + bucket, tl.sum(tl.sum(tl.where(inside, gradient, 0.0), 1), 0), sem="relaxed")
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_by_step(Sums, gradient, far, bucket, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The same of a stepped tile: what is `far` belongs to the next bucket."""
+    further = tl.sum(tl.sum(tl.where(far, gradient, 0.0), 1), 0)
+    tl.atomic_add(Sums + bucket, tl.sum(tl.sum(gradient, 1), 0) - further, sem="relaxed")
+    tl.atomic_add(Sums + next_bucket(bucket, NUM), further, sem="relaxed")
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -74,7 +82,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     start, length, history, first = read_block(Blocks, block)
     if length == 0:
         return
-    num_uniform = tl.load(Counts + 3 * block)
+    num_uniform, num_whole, num_tiles = read_counts(Counts, block)
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
@@ -98,7 +106,7 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     # At D = 64 what is hoisted fits in the registers and saves an instruction a score.
     for at in tl.range(0, num_uniform, disable_licm=D != 64):
         entry = tl.load(Tiles + at)
-        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
+        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME, KIND)
         first_query = tile_number(entry) * QUERIES
         place = first_query + tl.arange(0, QUERIES)
         query = load_rows(
@@ -136,66 +144,74 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
                 slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
                 tl.atomic_add(QueryGradient + slot, step, sem="relaxed")
 
-    start, length, history, first = read_block(Blocks, block)
-    num_uniform, num_tiles = read_counts(Counts, block)
-    end = start + length
-    key_place = first + tl.arange(0, KEYS)
-    real_key = key_place < length
     PARTS: tl.constexpr = QUERIES // PART
-    for at in tl.range(num_uniform * PARTS, num_tiles * PARTS, disable_licm=True):
-        first_query = tile_number(tl.load(Tiles + at // PARTS)) * QUERIES + at % PARTS * PART
-        place = first_query + tl.arange(0, PART)
-        real = place < length
-        query = load_rows(Query, start + first_query, head * query_head, query_row, end, PART, D, False)
-        output = load_rows(
-            OutputGradient, start + first_query, head * output_head, output_row, end, PART, D, False
-        )
-        if UPCAST:
-            query, output = query.to(tl.float32), output.to(tl.float32)
-        log_sum, delta = 0.0, 0.0
-        if KIND == SOFTMAX:
-            log_sum = tl.load(LogSum + at_row + place, mask=real, other=0.0)[None, :]
-            delta = tl.load(Delta + at_row + place, mask=real, other=0.0)[None, :]
-        query_time = tl.zeros([PART], tl.int32)
-        key_time = tl.zeros([KEYS], tl.int32)
-        position_table = tl.zeros([TABLE], tl.float32)
-        time_table = tl.zeros([TABLE], tl.float32)
-        if NUM_POSITION > 0:
-            position_table = load_table(PositionBias, NUM_POSITION, TABLE)
-        if NUM_TIME > 0:
-            time_table = load_table(TimeBias, NUM_TIME, TABLE)
-            key_time = tl.load(Time + start + key_place, mask=real_key, other=tl.load(Time + start + first))
-            a_query = start + tl.minimum(first_query, length - 1)
-            query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + a_query))
-        bias = tile_bias(
-            place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
-            position_table, time_table, NUM_POSITION, NUM_TIME, KEYS, PART,
-        )  # fmt: skip
-        visible = visible_pairs(place[None, :], key_place[:, None], history, window, prefix)
-        visible = visible & real[None, :] & real_key[:, None]
-        product = tl.dot(key, query.T, input_precision=PRECISION)
-        output_product = tl.zeros([KEYS, PART], tl.float32) - delta
-        output_product = tl.dot(value, output.T, output_product, input_precision=PRECISION)
-        weight, gradient = score_gradients(
-            product, bias, output_product, log_sum, visible, scale, KIND, True, False, FAST
-        )
-        value_gradient = tl.dot(weight.to(output.dtype), output, value_gradient, input_precision=PRECISION)
-        narrow = gradient.to(query.dtype)
-        key_gradient = tl.dot(narrow, query, key_gradient, input_precision=PRECISION)
-        if NUM_POSITION > 0:
+    for CLASS in tl.static_range(STEPPED if NUM_POSITION + NUM_TIME > 0 else MIXED, MIXED + 1):
+        start, length, history, first = read_block(Blocks, block)
+        num_uniform, num_whole, num_tiles = read_counts(Counts, block)
+        end = start + length
+        key_place = first + tl.arange(0, KEYS)
+        real_key = key_place < length
+        low, high = class_range(num_uniform, num_whole, num_tiles, CLASS)
+        for at in tl.range(low * PARTS, high * PARTS, disable_licm=True):
+            entry = tl.load(Tiles + at // PARTS)
+            first_query = tile_number(entry) * QUERIES + at % PARTS * PART
+            place = first_query + tl.arange(0, PART)
+            real = place < length
+            query = load_rows(Query, start + first_query, head * query_head, query_row, end, PART, D, False)
+            output = load_rows(
+                OutputGradient, start + first_query, head * output_head, output_row, end, PART, D, False
+            )
+            if UPCAST:
+                query, output = query.to(tl.float32), output.to(tl.float32)
+            log_sum, delta = 0.0, 0.0
+            if KIND == SOFTMAX:
+                log_sum = tl.load(LogSum + at_row + place, mask=real, other=0.0)[None, :]
+                delta = tl.load(Delta + at_row + place, mask=real, other=0.0)[None, :]
+            query_time = tl.zeros([PART], tl.int32)
+            key_time = tl.zeros([KEYS], tl.int32)
+            if NUM_TIME > 0:
+                key_time = tl.load(Time + start + key_place, mask=real_key, other=tl.load(Time + start + first))
+                a_query = start + tl.minimum(first_query, length - 1)
+                query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + a_query))
+            bias = pair_bias(
+                entry, place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
+                PositionBias, TimeBias, NUM_POSITION, NUM_TIME, TABLE, KIND, CLASS, KEYS, PART,
+            )  # fmt: skip
+            visible = visible_pairs(place[None, :], key_place[:, None], history, window, prefix)
+            visible = visible & real[None, :] & real_key[:, None]
+            product = tl.dot(key, query.T, input_precision=PRECISION)
+            output_product = tl.zeros([KEYS, PART], tl.float32) - delta
+            output_product = tl.dot(value, output.T, output_product, input_precision=PRECISION)
+            weight, gradient = score_gradients(
+                product, bias, output_product, log_sum, visible, scale, KIND, CLASS == MIXED, False, FAST
+            )
+            value_gradient = tl.dot(
+                weight.to(output.dtype), output, value_gradient, input_precision=PRECISION
+            )
+            narrow = gradient.to(query.dtype)
+            key_gradient = tl.dot(narrow, query, key_gradient, input_precision=PRECISION)
             position = tl.minimum(place, history)
-            distance = position[None, :] - key_place[:, None]
-            shortest, longest = tl.min(position, 0) - first - KEYS + 1, tl.max(position, 0) - first
-            _add_by_bucket(PositionSums, gradient, distance, shortest, longest, NUM_POSITION)
-        if NUM_TIME > 0:
-            distance = query_time[None, :] - key_time[:, None]
-            shortest = tl.min(query_time, 0) - tl.max(key_time, 0)
-            longest = tl.max(query_time, 0) - tl.min(key_time, 0)
-            _add_by_bucket(TimeSums, gradient, distance, shortest, longest, NUM_TIME)
-        if ADD_QUERY:
-            step = _query_step(key, narrow, D, PRECISION) * (scale * inverse_normaliser)
-            slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
-            tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
+            if CLASS == STEPPED:
+                if NUM_POSITION > 0:
+                    far = beyond(position_bucket(entry), position[None, :], key_place[:, None])
+                    _add_by_step(PositionSums, gradient, far, position_bucket(entry), NUM_POSITION)
+                if NUM_TIME > 0:
+                    far = beyond(time_bucket(entry), query_time[None, :], key_time[:, None])
+                    _add_by_step(TimeSums, gradient, far, time_bucket(entry), NUM_TIME)
+            else:
+                if NUM_POSITION > 0:
+                    distance = position[None, :] - key_place[:, None]
+                    shortest, longest = tl.min(position, 0) - first - KEYS + 1, tl.max(position, 0) - first
+                    _add_by_bucket(PositionSums, gradient, distance, shortest, longest, NUM_POSITION)
+                if NUM_TIME > 0:
+                    distance = query_time[None, :] - key_time[:, None]
+                    shortest = tl.min(query_time, 0) - tl.max(key_time, 0)
+                    longest = tl.max(query_time, 0) - tl.min(key_time, 0)
+                    _add_by_bucket(TimeSums, gradient, distance, shortest, longest, NUM_TIME)
+            if ADD_QUERY:
+                step = _query_step(key, narrow, D, PRECISION) * (scale * inverse_normaliser)
+                slot = ((start + place).to(tl.int64) * heads + head)[:, None] * D + column[None, :]
+                tl.atomic_add(QueryGradient + slot, step, sem="relaxed", mask=real[:, None])
 
     start, length, history, first = read_block(Blocks, block)
     key_place = first + tl.arange(0, KEYS)

@@ -3,36 +3,37 @@
 import triton
 import triton.language as tl
 
+from footfall_kernels.attention_bias import pair_bias, uniform_bias
 from footfall_kernels.attention_gradients import score_gradients
 from footfall_kernels.attention_tiles import (
     SOFTMAX,
+    class_range,
     load_rows,
-    load_table,
+    load_times,
     read_block,
     read_counts,
-    tile_bias,
     tile_number,
-    uniform_bias,
     visible_pairs,
 )
+from footfall_kernels.tile_plan_triton import MIXED, STEPPED
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def attention_backward_by_query(  # type: ignore[no-untyped-def]
-    Query, Key, Value, OutputGradient, LogSum, Delta, QueryGradient,
+    Query, Key, Value, KeyTiles, ValueTiles, OutputGradient, LogSum, Delta, QueryGradient,
     Blocks, Counts, Tiles, Time, PositionBias, TimeBias,
     query_row, key_row, value_row, output_row, query_head, key_head, value_head, output_head, total_rows, most_tiles,
     scale, inverse_normaliser, window, prefix,
     KIND: tl.constexpr, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, D: tl.constexpr,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
-    TMA: tl.constexpr,
+    TMA: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
     """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
     block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     start, length, history, first = read_block(Blocks, block)
     if length == 0:
         return
-    num_uniform = tl.load(Counts + 3 * block)
+    num_uniform, num_whole, num_tiles = read_counts(Counts, block)
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
@@ -54,10 +55,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
     # Loops keep nothing from turn to turn that can be made again, nor read tables and times before: no spills.
     for at in tl.range(0, num_uniform, disable_licm=D != 64):
         entry = tl.load(Tiles + at)
-        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME)
+        bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME, KIND)
         row = start + tile_number(entry) * KEYS
-        key = load_rows(Key, row, head * key_head, key_row, total_rows, KEYS, D, TMA)
-        value = load_rows(Value, row, head * value_head, value_row, total_rows, KEYS, D, TMA)
+        key = load_rows(KeyTiles, row, head * key_head, key_row, total_rows, KEYS, D, TMA)
+        value = load_rows(ValueTiles, row, head * value_head, value_row, total_rows, KEYS, D, TMA)
         if UPCAST:
             key, value = key.to(tl.float32), value.to(tl.float32)
         product = tl.dot(query, key.T, input_precision=PRECISION)
@@ -68,42 +69,36 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         )
         query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
-    start, length, history, first = read_block(Blocks, block)
-    num_uniform, num_tiles = read_counts(Counts, block)
-    place = first + tl.arange(0, QUERIES)
-    real = place < length
-    for at in tl.range(num_uniform, num_tiles, disable_licm=True):
-        first_key = tile_number(tl.load(Tiles + at)) * KEYS
-        key_place = first_key + tl.arange(0, KEYS)
-        real_key = key_place < length
-        key = load_rows(Key, start + first_key, head * key_head, key_row, total_rows, KEYS, D, TMA)
-        value = load_rows(Value, start + first_key, head * value_head, value_row, total_rows, KEYS, D, TMA)
-        key = tl.where(real_key[:, None], key, 0.0).to(key.dtype)
-        if UPCAST:
-            key, value = key.to(tl.float32), value.to(tl.float32)
-        query_time = tl.zeros([QUERIES], tl.int32)
-        key_time = tl.zeros([KEYS], tl.int32)
-        position_table = tl.zeros([TABLE], tl.float32)
-        time_table = tl.zeros([TABLE], tl.float32)
-        if NUM_POSITION > 0:
-            position_table = load_table(PositionBias, NUM_POSITION, TABLE)
-        if NUM_TIME > 0:
-            time_table = load_table(TimeBias, NUM_TIME, TABLE)
-            query_time = tl.load(Time + start + place, mask=real, other=0)
-            key_time = tl.load(Time + start + key_place, mask=real_key, other=0)
-        bias = tile_bias(
-            place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
-            position_table, time_table, NUM_POSITION, NUM_TIME, QUERIES, KEYS,
-        )  # fmt: skip
-        visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
-        visible = visible & real_key[None, :]
-        product = tl.dot(query, key.T, input_precision=PRECISION)
-        output_product = tl.zeros([QUERIES, KEYS], tl.float32) - delta
-        output_product = tl.dot(output, value.T, output_product, input_precision=PRECISION)
-        _, gradient = score_gradients(
-            product, bias, output_product, log_sum, visible, scale, KIND, True, True, FAST
-        )
-        query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+    PARTS: tl.constexpr = KEYS // PART
+    for CLASS in tl.static_range(STEPPED if NUM_POSITION + NUM_TIME > 0 else MIXED, MIXED + 1):
+        start, length, history, first = read_block(Blocks, block)
+        num_uniform, num_whole, num_tiles = read_counts(Counts, block)
+        end = start + length
+        place = first + tl.arange(0, QUERIES)
+        low, high = class_range(num_uniform, num_whole, num_tiles, CLASS)
+        for at in tl.range(low * PARTS, high * PARTS, disable_licm=True):
+            entry = tl.load(Tiles + at // PARTS)
+            first_key = tile_number(entry) * KEYS + at % PARTS * PART
+            key_place = first_key + tl.arange(0, PART)
+            key = load_rows(Key, start + first_key, head * key_head, key_row, end, PART, D, False)
+            value = load_rows(Value, start + first_key, head * value_head, value_row, end, PART, D, False)
+            if UPCAST:
+                key, value = key.to(tl.float32), value.to(tl.float32)
+            query_time = load_times(Time, start, place, length, QUERIES, NUM_TIME)
+            key_time = load_times(Time, start, key_place, length, PART, NUM_TIME)
+            bias = pair_bias(
+                entry, place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
+                PositionBias, TimeBias, NUM_POSITION, NUM_TIME, TABLE, KIND, CLASS, QUERIES, PART,
+            )  # fmt: skip
+            visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
+            visible = visible & (key_place < length)[None, :]
+            product = tl.dot(query, key.T, input_precision=PRECISION)
+            output_product = tl.zeros([QUERIES, PART], tl.float32) - delta
+            output_product = tl.dot(output, value.T, output_product, input_precision=PRECISION)
+            _, gradient = score_gradients(
+                product, bias, output_product, log_sum, visible, scale, KIND, CLASS == MIXED, True, FAST
+            )
+            query_gradient = tl.dot(gradient.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
     start, length, history, first = read_block(Blocks, block)
     place = first + tl.arange(0, QUERIES)

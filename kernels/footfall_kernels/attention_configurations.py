@@ -13,24 +13,26 @@ FIRST_TMEM_ARCH = 100
 
 @dataclass(frozen=True)
 class Configuration:
-    """Queries and keys of one tile, and how the kernel is launched; `tma`: tiles are loaded through descriptors."""
+    """Queries and keys of one tile, and how the kernel is launched; `tma`: tiles are loaded through descriptors.
+
+    part: keys (of the kernel by keys: queries) taken at once of a tile that is not uniform, for want of registers.
+    max_registers: a thread's, which the compiler keeps to where it would choose a few more.
+    """
 
     queries: int
     keys: int
     num_warps: int
     num_stages: int
     tma: bool
-
-
-@dataclass(frozen=True)
-class BackwardConfiguration(Configuration):
-    """part: queries that the kernel by keys takes at once of a tile that is not uniform, for want of registers."""
-
     part: int
+    max_registers: int | None = None
 
-
-# Small, so that short test sequences have tiles of every class.
-INTERPRETED = Configuration(32, 16, 1, 1, True)
+    def launch_options(self) -> dict[str, int | None]:
+        return {
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "maxnreg": self.max_registers,
+        }
 
 
 def reduces_by_tma(arch: int) -> bool:
@@ -47,24 +49,26 @@ def adds_query_gradients(arch: int, head_dim: int) -> bool:
 def forward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Configuration:
     """Of `architecture(device)`, or any other to compile ahead of time. Also of the backward pass by queries."""
     tma = arch >= FIRST_TMA_ARCH
-    if arch == INTERPRETER_ARCH:
-        return INTERPRETED
+    if arch == INTERPRETER_ARCH:  # small, so that short test sequences have tiles of every class
+        return Configuration(32, 16, 1, 1, True, part=8)
     if dtype == torch.float32:
-        return Configuration(64, 32, 4, 2, tma)
+        return Configuration(64, 32, 4, 2, tma, part=32)
     if head_dim < 128:
-        return Configuration(128, 64, 8, 3, tma)
-    return Configuration(128, 64, 8, 2, tma) if tma else Configuration(128, 32, 8, 3, tma)
+        # 128 registers a thread: two programs a multiprocessor. Elsewhere that few spill.
+        hopper = FIRST_TMA_ARCH <= arch < FIRST_TMEM_ARCH
+        return Configuration(128, 64, 8, 3, tma, part=32, max_registers=128 if hopper else None)
+    return Configuration(128, 64, 8, 2, tma, part=32) if tma else Configuration(128, 32, 8, 3, tma, part=32)
 
 
-def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> BackwardConfiguration:
+def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Configuration:
     """Of the backward pass by keys; as forward_configuration."""
     tma = arch >= FIRST_TMA_ARCH
     if arch == INTERPRETER_ARCH:
-        return BackwardConfiguration(16, 32, 1, 1, True, 8)
+        return Configuration(16, 32, 1, 1, True, part=8)
     if dtype == torch.float32:
-        return BackwardConfiguration(32, 32, 4, 1, tma, 32)
+        return Configuration(32, 32, 4, 1, tma, part=32)
     if not tma:
         queries, keys = (64, 64) if head_dim == 128 else (32, 128)
-        return BackwardConfiguration(queries, keys, 8, 2, tma, 32)
+        return Configuration(queries, keys, 8, 2, tma, part=32)
     part = 16 if head_dim == 128 and arch < FIRST_TMEM_ARCH else 32  # sm_90 spills up to 216 bytes with 32
-    return BackwardConfiguration(64, 128, 8, 2, tma, part)
+    return Configuration(64, 128, 8, 2, tma, part)

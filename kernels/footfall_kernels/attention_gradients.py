@@ -12,13 +12,14 @@ def score_gradients(  # type: ignore[no-untyped-def]
     product, bias, output_product, log_sum, visible, scale,
     KIND: tl.constexpr, MASK: tl.constexpr, BIAS_LAST: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Weights of a tile and gradients of its scores, from query . key and output gradient . value - delta.
+    """Weights of a tile and gradients of its scores, from query . key, output gradient . value - delta and
+    the bias in its `bias_unit`.
 
     BIAS_LAST: for rows of queries with a bias a pair. The sum of a bias of many layouts and a row's log_sum would go
     through shared memory (152 to 416 bytes spilled on sm_90); the sum of product and log_sum does not.
     """
     if KIND == SILU:
-        half = product * (0.5 * scale) + 0.5 * bias
+        half = product * (0.5 * scale) + bias
         if FAST:
             turn = tanh(half)
             gate = 0.5 * turn + 0.5
@@ -31,9 +32,9 @@ def score_gradients(  # type: ignore[no-untyped-def]
         )  # silu' = gate + score * gate * (1 - gate)
     else:
         if BIAS_LAST:
-            weight = tl.exp2(product * (scale * LOG2E) - log_sum + bias * LOG2E)
+            weight = tl.exp2(product * (scale * LOG2E) - log_sum + bias)
         else:
-            weight = tl.exp2(product * (scale * LOG2E) + (bias * LOG2E - log_sum))
+            weight = tl.exp2(product * (scale * LOG2E) + (bias - log_sum))
         gradient = weight * output_product
     if MASK:
         weight = tl.where(visible, weight, 0.0)

@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from footfall_kernels.device_functions import bucket_of, sigmoid, tanh
+from footfall_kernels.device_functions import sigmoid, tanh
+from footfall_kernels.tile_plan_triton import STEPPED
 
 SOFTMAX, SILU = tl.constexpr(0), tl.constexpr(1)
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -24,10 +25,20 @@ def read_block(Blocks, block):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def read_counts(Counts, block):  # type: ignore[no-untyped-def]
-    """How many of its tiles are uniform, and how many there are."""
+    """Where the uniform, the stepped and the mixed tiles of its list end."""
     num_uniform = tl.load(Counts + 3 * block, volatile=True)
-    num_mixed = tl.load(Counts + 3 * block + 1, volatile=True)
-    return num_uniform, num_uniform + num_mixed + tl.load(Counts + 3 * block + 2, volatile=True)
+    num_whole = num_uniform + tl.load(Counts + 3 * block + 1, volatile=True)
+    return num_uniform, num_whole, num_whole + tl.load(Counts + 3 * block + 2, volatile=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def class_range(num_uniform, num_whole, num_tiles, CLASS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where the stepped or the mixed tiles of a list lie."""
+    if CLASS == STEPPED:
+        low, high = num_uniform, num_whole
+    else:
+        low, high = num_whole, num_tiles
+    return low, high
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -44,7 +55,7 @@ def load_rows(Packed, row, column, row_stride, total, ROWS: tl.constexpr, D: tl.
 
 @triton.jit  # type: ignore[untyped-decorator]
 def silu_of_double(half, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
-    """silu(2 * half): the halving folds into the scale and the bias, which saves one instruction a score."""
+    """silu(2 * half): the halving folds into the scale and the tables, which saves one instruction a score."""
     if FAST:
         result = half * tanh(half) + half
     else:
@@ -68,32 +79,13 @@ def time_bucket(entry):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The one bias of a uniform tile."""
-    bias = 0.0
-    if NUM_POSITION > 0:
-        bias += tl.load(PositionBias + position_bucket(entry)).to(tl.float32)
+def load_times(Time, start, place, length, ROWS: tl.constexpr, NUM_TIME: tl.constexpr):  # type: ignore[no-untyped-def]
+    """int32 [ROWS] of a sequence's events, zero past its end; zeros, never looked at, where there is no table."""
     if NUM_TIME > 0:
-        bias += tl.load(TimeBias + time_bucket(entry)).to(tl.float32)
-    return bias
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def load_table(Table, NUM: tl.constexpr, PADDED: tl.constexpr):  # type: ignore[no-untyped-def]
-    """A head's bias table in registers, so that look-ups are tl.gather and not loads: fp32 [PADDED]."""
-    place = tl.arange(0, PADDED)
-    return tl.load(Table + place, mask=place < NUM, other=0.0).to(tl.float32)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def look_up(table, bucket, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
-    return tl.gather(table, bucket.reshape([ROWS * COLUMNS]), 0).reshape([ROWS, COLUMNS])
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def distance_bucket(query, key, history, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Bucket of the places between broadcast `query` and `key`; candidates stand right behind the history."""
-    return bucket_of(tl.minimum(query, history) - key, NUM)
+        time = tl.load(Time + start + place, mask=place < length, other=0)
+    else:
+        time = tl.zeros([ROWS], tl.int32)
+    return time
 
 
 @triton.jit
@@ -102,19 +94,3 @@ def visible_pairs(query, key, history, window, prefix):  # type: ignore[no-untyp
     position = tl.minimum(query, history)
     near = (position - key < window) | (key < prefix)
     return ((key < history) & (key <= position) & near) | (key == query)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def tile_bias(  # type: ignore[no-untyped-def]
-    query_place, key_place, query_time, key_time, history, position_table, time_table,
-    NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Bias of every pair of broadcast places and times."""
-    bias = tl.zeros([ROWS, COLUMNS], tl.float32)
-    if NUM_POSITION > 0:
-        bias += look_up(
-            position_table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS
-        )
-    if NUM_TIME > 0:
-        bias += look_up(time_table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
-    return bias

@@ -42,7 +42,7 @@ def forward(
         output.stride(0), total, lists.tiles.shape[1],
         rules.scale, 1 / rules.normaliser, rules.window, rules.prefix,
         **_constants(rules, extras, query, configuration),
-        num_warps=configuration.num_warps, num_stages=configuration.num_stages,
+        **configuration.launch_options(),
     )  # fmt: skip
     return output, log_sum
 
@@ -116,8 +116,8 @@ def _by_key(
         *_strides(query, key, value, output_gradient), total, lists.tiles.shape[1],
         rules.scale, 1 / rules.normaliser, rules.window, rules.prefix,
         **_constants(rules, extras, query, configuration),
-        PART=configuration.part, ADD_QUERY=add_query, REDUCE=reduce,
-        num_warps=configuration.num_warps, num_stages=configuration.num_stages,
+        ADD_QUERY=add_query, REDUCE=reduce,
+        **configuration.launch_options(),
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _by_query(
         *_strides(query, key, value, output_gradient), total, lists.tiles.shape[1],
         rules.scale, 1 / rules.normaliser, rules.window, rules.prefix,
         **_constants(rules, extras, query, configuration),
-        num_warps=configuration.num_warps, num_stages=configuration.num_stages,
+        **configuration.launch_options(),
     )  # fmt: skip
 
 
@@ -146,8 +146,11 @@ def _strides(*packed: Tensor) -> list[int]:
 def _describe_all(
     query: Tensor, key: Tensor, value: Tensor, configuration: Configuration
 ) -> tuple[object, ...]:
+    """Query, Key, Value, KeyTiles, ValueTiles of the kernels by query."""
     return (
         _describe(query, configuration.queries, configuration),
+        key,
+        value,
         _describe(key, configuration.keys, configuration),
         _describe(value, configuration.keys, configuration),
     )

@@ -57,6 +57,7 @@ def kernel_constants(
         "UPCAST": upcast(dtype),
         "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
         "TMA": configuration.tma,
+        "PART": configuration.part,
     }
 
 
@@ -82,7 +83,12 @@ def variants(arch: int) -> Iterator[Variant]:
 
 def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
     configuration = forward_configuration(arch, head_dim, TYPES[type_])
-    signature = _signature(type_, configuration, head_dim) | {"Output": f"*{type_}"}
+    tiles = _packed(type_, configuration.keys, head_dim, configuration)
+    signature = _signature(type_, configuration, head_dim) | {
+        "KeyTiles": tiles,
+        "ValueTiles": tiles,
+        "Output": f"*{type_}",
+    }
     return Variant(
         f"attention forward {kind} d{head_dim} {type_}{bias}",
         attention_forward,
@@ -92,12 +98,13 @@ def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Vari
         configuration.num_warps,
         configuration.num_stages,
         configuration.queries * configuration.keys,
+        {"maxnreg": configuration.max_registers},
     )
 
 
 def _forward_of_fp8(arch: int, kind: str, head_dim: int, bias: str) -> Variant:
     variant = _forward(arch, kind, head_dim, "bf16", bias)
-    narrow = {name: variant.signature[name].replace("bf16", "fp8e4nv") for name in ("Query", "Key")}
+    narrow = {name: variant.signature[name].replace("bf16", "fp8e4nv") for name in ("Query", "Key", "KeyTiles")}
     name = f"attention forward {kind} d{head_dim} fp8{bias}"
     return replace(variant, name=name, signature={**variant.signature, **narrow})
 
@@ -107,7 +114,7 @@ def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str, add_quer
     reduce = reduces_by_tma(arch)
     query_gradient = f"tensordesc<fp32[{configuration.queries},{head_dim}]>" if reduce else "*fp32"
     signature = _signature(type_, configuration, head_dim) | {
-        **dict.fromkeys(("Query", "Key", "Value", "OutputGradient"), f"*{type_}"),
+        **dict.fromkeys(("Query", "OutputGradient"), f"*{type_}"),
         **dict.fromkeys(
             ("QueryTiles", "OutputTiles"), _packed(type_, configuration.queries, head_dim, configuration)
         ),
@@ -123,17 +130,21 @@ def _by_key(arch: int, kind: str, head_dim: int, type_: str, bias: str, add_quer
         f"attention backward by key{'' if add_query else ' alone'} {kind} d{head_dim} {type_}{bias}",
         attention_backward_by_key,
         signature,
-        constants | {"ADD_QUERY": add_query, "REDUCE": reduce, "PART": configuration.part},
+        constants | {"ADD_QUERY": add_query, "REDUCE": reduce},
         _aligned(signature, STRIDES),
         configuration.num_warps,
         configuration.num_stages,
         configuration.queries * configuration.keys,
+        {"maxnreg": configuration.max_registers},
     )
 
 
 def _by_query(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Variant:
     configuration = forward_configuration(arch, head_dim, TYPES[type_])
+    tiles = _packed(type_, configuration.keys, head_dim, configuration)
     signature = _signature(type_, configuration, head_dim) | {
+        "KeyTiles": tiles,
+        "ValueTiles": tiles,
         "OutputGradient": _packed(type_, configuration.queries, head_dim, configuration),
         "Delta": "*fp32",
         "QueryGradient": "*fp32",
@@ -147,6 +158,7 @@ def _by_query(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Var
         configuration.num_warps,
         configuration.num_stages,
         configuration.queries * configuration.keys,
+        {"maxnreg": configuration.max_registers},
     )
 
 
@@ -154,7 +166,7 @@ def _signature(type_: str, configuration: Configuration, head_dim: int) -> dict[
     """Types of the arguments that the kernels share."""
     return {
         "Query": _packed(type_, configuration.queries, head_dim, configuration),
-        **dict.fromkeys(("Key", "Value"), _packed(type_, configuration.keys, head_dim, configuration)),
+        **dict.fromkeys(("Key", "Value"), f"*{type_}"),
         **dict.fromkeys(("Blocks", "Counts", "Tiles", "Time"), "*i32"),
         **dict.fromkeys(("LogSum", "PositionBias", "TimeBias"), "*fp32"),
         **dict.fromkeys(("scale", "inverse_normaliser"), "fp32"),

@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from footfall_kernels.attention_tiles import LOG2E, look_up, silu_of_double
+from footfall_kernels.attention_bias import look_up
+from footfall_kernels.attention_tiles import LOG2E, silu_of_double
 from footfall_kernels.device_functions import bucket_of
 
 LOWEST = tl.constexpr(-1e30)

@@ -1,9 +1,10 @@
 """TilePlan: which tiles of the score matrix a batch's kernels visit; decided once, for all layers, heads and passes.
 
 A tile is a block of queries by a block of keys, of one of three classes, so that masks and bucket look-ups leave the
-inner loop: uniform (every pair visible, one position bucket, one time bucket: the bias is one number), mixed (every
-pair visible, several buckets) and masked (the diagonal, a window's edge, a sequence's end). It is what BlockMask is
-to FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
+inner loop: uniform (every pair visible, one position bucket, one time bucket: the bias is one number), stepped (every
+pair visible, two neighbouring buckets at most of each: one comparison tells which) and mixed (the diagonal, a window's
+edge, a sequence's end, distances of many buckets: everything is looked at pair by pair). It is what BlockMask is to
+FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class TileLists:
     """The tiles of every block of rows: int32, most tiles first, so that the longest work starts first.
 
     blocks [blocks, 4]: first packed row of the sequence, its events, its history's events, the block's first row
-    (0 events: no block). counts [blocks, 3]: uniform, mixed and masked tiles. tiles [blocks, most]: those in this
-    order, each its number, position bucket and time bucket in TILE_BITS, POSITION_BITS and TIME_BITS from the lowest.
+    (0 events: no block). counts [blocks, 3]: uniform, stepped and mixed tiles. tiles [blocks, most]: those in this
+    order, each its number, lowest position bucket and lowest time bucket in TILE_BITS, POSITION_BITS and TIME_BITS from the lowest.
     """
 
     blocks: Tensor

@@ -8,7 +8,7 @@ from torch import Tensor
 from footfall_kernels.attention_rules import AttentionRules
 from footfall_kernels.device_functions import bucket_of
 
-UNIFORM, MIXED, MASKED = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+UNIFORM, STEPPED, MIXED = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 TILES_AT_ONCE = 128
 LARGEST = tl.constexpr(2**31 - 1)
 
@@ -52,12 +52,13 @@ def _classes(  # type: ignore[no-untyped-def]
     meets_itself = (first_query <= last_key) & (first_key <= last_query)
     whole = full & (last_key <= first_position) & ~meets_itself
     whole = whole & ((last_position - first_key < window) | (last_key < prefix))
-    uniform = whole
+    uniform, stepped = whole, whole
     position = tl.zeros_like(tile)
     time = tl.zeros_like(tile)
     if NUM_POSITION > 0:
         position = bucket_of(first_position - last_key, NUM_POSITION)
-        uniform = uniform & (position == bucket_of(last_position - first_key, NUM_POSITION))
+        furthest = bucket_of(last_position - first_key, NUM_POSITION)
+        uniform, stepped = uniform & (furthest == position), stepped & (furthest <= position + 1)
     if NUM_TIME > 0:
         earliest = tl.load(Extent + 2 * (first_tile + tile), mask=exists, other=0)
         latest = tl.load(Extent + 2 * (first_tile + tile) + 1, mask=exists, other=0)
@@ -66,8 +67,9 @@ def _classes(  # type: ignore[no-untyped-def]
         else:
             shortest, longest = row_earliest - latest, row_latest - earliest
         time = bucket_of(shortest, NUM_TIME)
-        uniform = uniform & (time == bucket_of(longest, NUM_TIME))
-    kind = tl.where(uniform, UNIFORM, tl.where(whole, MIXED, tl.where(touches | meets_itself, MASKED, 0)))
+        furthest = bucket_of(longest, NUM_TIME)
+        uniform, stepped = uniform & (furthest == time), stepped & (furthest <= time + 1)
+    kind = tl.where(uniform, UNIFORM, tl.where(stepped, STEPPED, tl.where(touches | meets_itself, MIXED, 0)))
     return tl.where(exists, kind, 0), position, time
 
 
@@ -90,19 +92,19 @@ def _classify(  # type: ignore[no-untyped-def]
         time = tl.load(Time + start + place, mask=real, other=0)
         earliest = tl.min(tl.where(real, time, LARGEST), 0)
         latest = tl.max(tl.where(real, time, -LARGEST), 0)
-    uniform, mixed, masked = 0, 0, 0
+    uniform, stepped, mixed = 0, 0, 0
     for first in tl.range(0, tl.cdiv(length, COLUMNS), TILES):
         kind, _, _ = _classes(
             first + tl.arange(0, TILES), first_row, last_row, length, history, earliest, latest, Extent,
             first_tile, window, prefix, COLUMNS, BY_KEY, NUM_POSITION, NUM_TIME, ROWS,
         )  # fmt: skip
         uniform += tl.sum((kind == UNIFORM).to(tl.int32), 0)
+        stepped += tl.sum((kind == STEPPED).to(tl.int32), 0)
         mixed += tl.sum((kind == MIXED).to(tl.int32), 0)
-        masked += tl.sum((kind == MASKED).to(tl.int32), 0)
     tl.store(Counts + 3 * block, uniform)
-    tl.store(Counts + 3 * block + 1, mixed)
-    tl.store(Counts + 3 * block + 2, masked)
-    at_uniform, at_mixed, at_masked = 0, uniform, uniform + mixed
+    tl.store(Counts + 3 * block + 1, stepped)
+    tl.store(Counts + 3 * block + 2, mixed)
+    at_uniform, at_stepped, at_mixed = 0, uniform, uniform + stepped
     for first in tl.range(0, tl.cdiv(length, COLUMNS), TILES):
         tile = first + tl.arange(0, TILES)
         kind, position, time = _classes(
@@ -110,20 +112,20 @@ def _classify(  # type: ignore[no-untyped-def]
             first_tile, window, prefix, COLUMNS, BY_KEY, NUM_POSITION, NUM_TIME, ROWS,
         )  # fmt: skip
         entry = tile | (position << 12) | (time << 18)
-        is_uniform, is_mixed, is_masked = (
+        is_uniform, is_stepped, is_mixed = (
             (kind == UNIFORM).to(tl.int32),
+            (kind == STEPPED).to(tl.int32),
             (kind == MIXED).to(tl.int32),
-            (kind == MASKED).to(tl.int32),
         )
         slot = tl.where(
             kind == UNIFORM,
             at_uniform + tl.cumsum(is_uniform, 0),
-            tl.where(kind == MIXED, at_mixed + tl.cumsum(is_mixed, 0), at_masked + tl.cumsum(is_masked, 0)),
+            tl.where(kind == STEPPED, at_stepped + tl.cumsum(is_stepped, 0), at_mixed + tl.cumsum(is_mixed, 0)),
         )
         tl.store(Tiles + block.to(tl.int64) * most_tiles + slot - 1, entry, mask=kind > 0)
         at_uniform += tl.sum(is_uniform, 0)
+        at_stepped += tl.sum(is_stepped, 0)
         at_mixed += tl.sum(is_mixed, 0)
-        at_masked += tl.sum(is_masked, 0)
 
 
 def measure_times(
