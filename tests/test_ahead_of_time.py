@@ -13,6 +13,8 @@ from footfall_kernels.ahead_of_time import ARCHITECTURES, SHARED_MEMORY_LIMIT
 # Instructions a score in the interior loop, head_dim 64; Meta's open kernels take 17 to 18 and 38 to 41.
 FORWARD, BACKWARD = 8, 20
 MUFU = 1.1
+REGISTERS = 65_536
+"""Of a multiprocessor."""
 # Every variant of head_dim 64, or those with most to keep in registers.
 HOPPER, TABLES = "d64 bf16", "d64 bf16 + position"
 
@@ -61,10 +63,12 @@ def test_on_hopper_fp8_costs_no_more_instructions_than_bf16() -> None:
 
 def test_on_hopper_the_forward_loop_leaves_room_for_the_tensor_cores() -> None:
     rows = facts(90, "attention", HOPPER)
-    (plain,) = (row for row in named(rows, "forward silu d64 bf16") if "bias" not in str(row["name"]))
-    assert plain["instructions_per_score"] <= FORWARD
-    (biased,) = named(rows, "forward silu d64 bf16 + position and time bias")
-    assert biased["instructions_per_score"] <= 1.25 * plain["instructions_per_score"]
+    for row in named(rows, "forward silu"):
+        assert row["instructions_per_score"] <= FORWARD
+    for row in named(rows, "forward"):
+        # Two programs fit on a multiprocessor, so that one's products run beside the other's SiLU.
+        assert row["registers"] * 32 * row["num_warps"] * 2 <= REGISTERS
+        assert row["shared"] * 2 <= SHARED_MEMORY_LIMIT[90]
 
 
 def test_on_hopper_the_backward_loop_keeps_within_its_budget() -> None:
@@ -85,3 +89,11 @@ def test_the_other_kernels_spill_nothing(only: str) -> None:
     for row in rows:
         assert row["stack"] == 0
         assert row["shared"] <= SHARED_MEMORY_LIMIT[90]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_nothing_that_is_shipped_spills(arch: int) -> None:
+    for row in facts(arch, "", ""):
+        assert row["stack"] == 0, row["name"]
+        assert row["shared"] <= SHARED_MEMORY_LIMIT[arch], row["name"]

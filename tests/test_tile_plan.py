@@ -61,7 +61,11 @@ def test_a_plan_holds_every_tile_with_a_visible_pair_once_in_its_class(rules: st
                 buckets = {
                     _buckets(query, key, start, history, case) for query, key in cells if query < length
                 }
-                assert all(0 <= bucket - low <= (at >= uniform) for pair in buckets for bucket, low in zip(pair, lowest, strict=True))
+                assert all(
+                    0 <= bucket - low <= (at >= uniform)
+                    for pair in buckets
+                    for bucket, low in zip(pair, lowest, strict=True)
+                )
     expected = {
         (start, (key if by_key else query) // rows * rows, (query if by_key else key) // columns)
         for sequence, (start, end) in enumerate(itertools.pairwise(case.offsets.tolist()))
@@ -88,6 +92,21 @@ def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tupl
     if time is not None:
         gap = bits(int(case.options["time"][start + query] - case.options["time"][start + key]), time)
     return (0 if position is None else bits(min(query, history) - key, position)), gap
+
+
+def test_almost_every_tile_of_a_long_steady_history_is_uniform_or_stepped() -> None:
+    time = torch.arange(0, 3600 * 4096, 3600, dtype=torch.int32, device=DEVICE)
+    tables = [torch.zeros(1, 32, device=DEVICE)] * 2
+    query = torch.zeros(4096, 1, 32, device=DEVICE)
+    offsets = torch.tensor([0, 4096], device=DEVICE)
+    extras = Extras(None, time, *tables)
+    plan = plan_attention(
+        query, offsets, AttentionRules("silu", 1.0), 4096, extras, implementation="triton"
+    ).parts
+    assert isinstance(plan, TilePlan)
+    for lists in (plan.by_query, plan.by_key):
+        uniform, stepped, mixed = lists.counts.sum(0).tolist()
+        assert uniform > stepped > mixed > 0
 
 
 @pytest.mark.parametrize("implementation", ["reference", "triton"])

@@ -32,16 +32,15 @@ def uniform_bias(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def next_bucket(bucket, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """An int32 has 31 bits at most."""
-    return tl.minimum(bucket + 1, min(NUM - 1, 31))
-
-
-@triton.jit
 def beyond(bucket, query, key):  # type: ignore[no-untyped-def]
-    """Whether the distance from `key` to `query`, broadcast int32, lies in the next bucket and not in this."""
-    boundary = 1 << tl.minimum(bucket, 30)
-    return tl.maximum(query, boundary - 2147483647) - boundary >= key
+    """Whether the distance from `key` to `query`, broadcast int32, is past the last of the bucket; of 31 none is."""
+    last = (1 << bucket) - 1
+    return tl.maximum(query, last - 2147483647) - last > key
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def next_bucket(bucket, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
+    return tl.minimum(bucket + 1, NUM - 1)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -82,22 +81,16 @@ def look_up(table, bucket, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: 
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def distance_bucket(query, key, history, NUM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Bucket of the places between broadcast `query` and `key`; candidates stand right behind the history."""
-    return bucket_of(tl.minimum(query, history) - key, NUM)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
 def _mixed_bias(  # type: ignore[no-untyped-def]
-    query_place, key_place, query_time, key_time, history, PositionBias, TimeBias,
+    query_position, key_place, query_time, key_time, PositionBias, TimeBias,
     NUM_POSITION: tl.constexpr, NUM_TIME: tl.constexpr, TABLE: tl.constexpr, KIND: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Bias of every pair of broadcast places and times, looked up."""
+    """Bias of every pair of a mixed tile, of broadcast positions, places and times."""
     bias = tl.zeros([ROWS, COLUMNS], tl.float32)
     if NUM_POSITION > 0:
         table = _load_table(PositionBias, NUM_POSITION, TABLE, KIND)
-        bias += look_up(table, distance_bucket(query_place, key_place, history, NUM_POSITION), ROWS, COLUMNS)
+        bias += look_up(table, bucket_of(query_position - key_place, NUM_POSITION), ROWS, COLUMNS)
     if NUM_TIME > 0:
         table = _load_table(TimeBias, NUM_TIME, TABLE, KIND)
         bias += look_up(table, bucket_of(query_time - key_time, NUM_TIME), ROWS, COLUMNS)
@@ -111,14 +104,15 @@ def pair_bias(  # type: ignore[no-untyped-def]
     CLASS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Bias of every pair of a tile that is not uniform, of broadcast places and times."""
+    query_position = tl.minimum(query_place, history)  # candidates stand right behind the history
     if CLASS == STEPPED:
         bias = _stepped_bias(
-            entry, tl.minimum(query_place, history), key_place, query_time, key_time, PositionBias, TimeBias,
+            entry, query_position, key_place, query_time, key_time, PositionBias, TimeBias,
             NUM_POSITION, NUM_TIME, KIND,
         )  # fmt: skip
     else:
         bias = _mixed_bias(
-            query_place, key_place, query_time, key_time, history, PositionBias, TimeBias,
+            query_position, key_place, query_time, key_time, PositionBias, TimeBias,
             NUM_POSITION, NUM_TIME, TABLE, KIND, ROWS, COLUMNS,
         )  # fmt: skip
     return bias

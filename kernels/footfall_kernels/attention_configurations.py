@@ -57,7 +57,7 @@ def forward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Confi
         # 128 registers a thread: two programs a multiprocessor. Elsewhere that few spill.
         hopper = FIRST_TMA_ARCH <= arch < FIRST_TMEM_ARCH
         return Configuration(128, 64, 8, 3, tma, part=32, max_registers=128 if hopper else None)
-    return Configuration(128, 64, 8, 2, tma, part=32) if tma else Configuration(128, 32, 8, 3, tma, part=32)
+    return Configuration(128, 64, 8, 2, tma, part=32) if tma else Configuration(128, 32, 8, 3, tma, part=16)
 
 
 def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Configuration:
@@ -67,8 +67,10 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Conf
         return Configuration(16, 32, 1, 1, True, part=8)
     if dtype == torch.float32:
         return Configuration(32, 32, 4, 1, tma, part=32)
+    if not tma and head_dim == 128:
+        return Configuration(64, 64, 8, 2, tma, part=16)
     if not tma:
-        queries, keys = (64, 64) if head_dim == 128 else (32, 128)
-        return Configuration(queries, keys, 8, 2, tma, part=32)
-    part = 16 if head_dim == 128 and arch < FIRST_TMEM_ARCH else 32  # sm_90 spills up to 216 bytes with 32
+        return Configuration(64, 128, 8, 3, tma, part=16)
+    # With parts of 32 wide heads spill up to 216 bytes on sm_90.
+    part = 16 if head_dim == 128 and arch < FIRST_TMEM_ARCH else 32
     return Configuration(64, 128, 8, 2, tma, part)

@@ -118,7 +118,18 @@ def attention_forward(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
             accumulator, highest, total = _accumulate(
-                accumulator, highest, total, product, bias, value, visible, scale, KIND, CLASS, FAST, PRECISION
+                accumulator,
+                highest,
+                total,
+                product,
+                bias,
+                value,
+                visible,
+                scale,
+                KIND,
+                CLASS,
+                FAST,
+                PRECISION,
             )
 
     real = place < length

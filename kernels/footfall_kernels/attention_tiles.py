@@ -75,7 +75,7 @@ def position_bucket(entry):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def time_bucket(entry):  # type: ignore[no-untyped-def]
-    return (entry >> 18) & 0x3F
+    return entry >> 18
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -104,7 +104,9 @@ def _forward(arch: int, kind: str, head_dim: int, type_: str, bias: str) -> Vari
 
 def _forward_of_fp8(arch: int, kind: str, head_dim: int, bias: str) -> Variant:
     variant = _forward(arch, kind, head_dim, "bf16", bias)
-    narrow = {name: variant.signature[name].replace("bf16", "fp8e4nv") for name in ("Query", "Key", "KeyTiles")}
+    narrow = {
+        name: variant.signature[name].replace("bf16", "fp8e4nv") for name in ("Query", "Key", "KeyTiles")
+    }
     name = f"attention forward {kind} d{head_dim} fp8{bias}"
     return replace(variant, name=name, signature={**variant.signature, **narrow})
 

@@ -2,8 +2,8 @@
 
 A tile is a block of queries by a block of keys, of one of three classes, so that masks and bucket look-ups leave the
 inner loop: uniform (every pair visible, one position bucket, one time bucket: the bias is one number), stepped (every
-pair visible, two neighbouring buckets at most of each: one comparison tells which) and mixed (the diagonal, a window's
-edge, a sequence's end, distances of many buckets: everything is looked at pair by pair). It is what BlockMask is to
+pair visible, of each table two neighbouring buckets at most: one comparison tells which) and mixed (the diagonal, a
+window's edge, a sequence's end, distances of many buckets: all is asked pair by pair). It is what BlockMask is to
 FlexAttention (arXiv 2412.05496), over packed sequences and with the bias in it.
 """
 
@@ -34,7 +34,8 @@ class TileLists:
 
     blocks [blocks, 4]: first packed row of the sequence, its events, its history's events, the block's first row
     (0 events: no block). counts [blocks, 3]: uniform, stepped and mixed tiles. tiles [blocks, most]: those in this
-    order, each its number, lowest position bucket and lowest time bucket in TILE_BITS, POSITION_BITS and TIME_BITS from the lowest.
+    order, each its number and its lowest position and time bucket, in TILE_BITS, POSITION_BITS and TIME_BITS from the
+    lowest.
     """
 
     blocks: Tensor

@@ -120,7 +120,9 @@ def _classify(  # type: ignore[no-untyped-def]
         slot = tl.where(
             kind == UNIFORM,
             at_uniform + tl.cumsum(is_uniform, 0),
-            tl.where(kind == STEPPED, at_stepped + tl.cumsum(is_stepped, 0), at_mixed + tl.cumsum(is_mixed, 0)),
+            tl.where(
+                kind == STEPPED, at_stepped + tl.cumsum(is_stepped, 0), at_mixed + tl.cumsum(is_mixed, 0)
+            ),
         )
         tl.store(Tiles + block.to(tl.int64) * most_tiles + slot - 1, entry, mask=kind > 0)
         at_uniform += tl.sum(is_uniform, 0)
