@@ -51,8 +51,8 @@ def forward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Confi
     tma = arch >= FIRST_TMA_ARCH
     if arch == INTERPRETER_ARCH:  # small, so that short test sequences have tiles of every class
         return Configuration(32, 16, 1, 1, True, part=8)
-    if dtype == torch.float32:
-        return Configuration(64, 32, 4, 2, tma, part=32)
+    if dtype == torch.float32:  # without tensor cores a product lives in registers: what is larger spills kilobytes
+        return Configuration(16, 32, 8, 1, tma, part=16)
     if head_dim < 128:
         # 128 registers a thread: two programs a multiprocessor. Elsewhere that few spill.
         hopper = FIRST_TMA_ARCH <= arch < FIRST_TMEM_ARCH
@@ -66,7 +66,7 @@ def backward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Conf
     if arch == INTERPRETER_ARCH:
         return Configuration(16, 32, 1, 1, True, part=8)
     if dtype == torch.float32:
-        return Configuration(32, 32, 4, 1, tma, part=32)
+        return Configuration(32, 32, 8, 1, tma, part=16)
     if not tma and head_dim == 128:
         return Configuration(64, 64, 8, 2, tma, part=16)
     if not tma:
