@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,16 @@ def test_a_mark_is_judged_beside_the_fastest_peer_that_was_measured(
     else:
         small = marks.judge(mark, report(**medians), small=True)
         assert (small["verdict"], small["reason"]) == ("not judged", "tiny shapes")
+
+
+@pytest.mark.kernels
+def test_the_classes_of_a_history_are_counted(
+    attention: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tile_plan.py", "--lengths", "1000"])
+    importlib.import_module("tile_plan").main()
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    for row in rows:
+        shares = [row[name] for name in ("uniform", "stepped", "mixed")]
+        assert min(shares) > 0
+        assert sum(shares) == pytest.approx(1, abs=0.002)

@@ -43,7 +43,9 @@ def main() -> None:
             times = time_ms({name: plan}, device=options.device, repeats=options.repeats)
             counts = plan().counts.sum(0).double()
             shares = [round(share, 3) for share in (counts / counts.sum()).tolist()]
-            rows.append({"implementation": name, "ms": times[name], **dict(zip(CLASSES, shares, strict=True))})
+            rows.append(
+                {"implementation": name, "ms": times[name], **dict(zip(CLASSES, shares, strict=True))}
+            )
     report("classes of tiles", {"arch": ARCH, "head_dim": HEAD_DIM, "buckets": BUCKETS}, rows, {})
 
 

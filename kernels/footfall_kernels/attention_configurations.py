@@ -51,7 +51,9 @@ def forward_configuration(arch: int, head_dim: int, dtype: torch.dtype) -> Confi
     tma = arch >= FIRST_TMA_ARCH
     if arch == INTERPRETER_ARCH:  # small, so that short test sequences have tiles of every class
         return Configuration(32, 16, 1, 1, True, part=8)
-    if dtype == torch.float32:  # without tensor cores a product lives in registers: what is larger spills kilobytes
+    if (
+        dtype == torch.float32
+    ):  # without tensor cores a product lives in registers: what is larger spills kilobytes
         return Configuration(16, 32, 8, 1, tma, part=16)
     if head_dim < 128:
         # 128 registers a thread: two programs a multiprocessor. Elsewhere that few spill.
