@@ -86,9 +86,8 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
     Tiles += block.to(tl.int64) * most_tiles
     PositionBias += head * NUM_POSITION
     TimeBias += head * NUM_TIME
-    at_row = (
-        head * total_rows + start
-    )  # int32, as its registers spilled: 2^31 rows are 137 GB of queries alone
+    # int32, as more registers spilled; 2^31 rows are 137 GB of queries alone.
+    at_row = head * total_rows + start
     PositionSums = TableGradient + (block.to(tl.int64) * heads + head) * 2 * TABLE
     TimeSums = PositionSums + TABLE
 
@@ -121,10 +120,8 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             query, output = query.to(tl.float32), output.to(tl.float32)
         log_sum, delta = 0.0, 0.0
         if KIND == SOFTMAX:
-            log_sum, delta = (
-                tl.load(LogSum + at_row + place)[None, :],
-                tl.load(Delta + at_row + place)[None, :],
-            )
+            log_sum = tl.load(LogSum + at_row + place)[None, :]
+            delta = tl.load(Delta + at_row + place)[None, :]
         # [KEYS, QUERIES], as everything of a tile here. Begun at -delta, the second needs it no longer.
         product = tl.dot(key, query.T, input_precision=PRECISION)
         output_product = tl.zeros([KEYS, QUERIES], tl.float32) - delta

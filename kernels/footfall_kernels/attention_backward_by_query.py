@@ -28,7 +28,10 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
     QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
     TMA: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
-    """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time."""
+    """Query gradients alone, block by block of queries: no atomics, so the same sums in the same order each time.
+
+    Query to ValueTiles: as in attention_forward.
+    """
     block, head, heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     start, length, history, first = read_block(Blocks, block)
     if length == 0:

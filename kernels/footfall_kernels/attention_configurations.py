@@ -42,7 +42,7 @@ def reduces_by_tma(arch: int) -> bool:
 
 def adds_query_gradients(arch: int, head_dim: int) -> bool:
     """Whether the kernel by keys adds query gradients too. Else a pass by queries does: before sm_90 wide heads would
-    spill otherwise, and both passes take 55 to 69 instructions a score, where the one took 58 to 66."""
+    spill otherwise, and both passes take 51 to 69 instructions a score, where the one took 58 to 66."""
     return head_dim < 128 or arch >= FIRST_TMA_ARCH or arch == INTERPRETER_ARCH
 
 

@@ -64,7 +64,11 @@ def attention_forward(  # type: ignore[no-untyped-def]
     QUERIES: tl.constexpr, KEYS: tl.constexpr, FAST: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
     TMA: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
-    """Query, Key, Value: packed rows of stride *_row, or descriptors of them; heads lie *_head elements apart."""
+    """Query, Key, Value: packed rows of stride *_row; heads lie *_head elements apart.
+
+    KeyTiles, ValueTiles: the same keys and values. With TMA these and Query are descriptors of KEYS and QUERIES rows;
+    tiles that are not uniform are read by pointers, PART keys at once.
+    """
     block, head = tl.program_id(0), tl.program_id(1)
     start, length, history, first = read_block(Blocks, block)
     if length == 0:
@@ -118,19 +122,9 @@ def attention_forward(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             visible = visible_pairs(place[:, None], key_place[None, :], history, window, prefix)
             accumulator, highest, total = _accumulate(
-                accumulator,
-                highest,
-                total,
-                product,
-                bias,
-                value,
-                visible,
-                scale,
-                KIND,
-                CLASS,
-                FAST,
-                PRECISION,
-            )
+                accumulator, highest, total, product, bias, value, visible, scale,
+                KIND, CLASS, FAST, PRECISION,
+            )  # fmt: skip
 
     real = place < length
     if KIND == SOFTMAX:
