@@ -55,7 +55,7 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
         delta = tl.load(Delta + at_row, mask=real, other=0.0)[:, None]
     query_gradient = tl.zeros([QUERIES, D], tl.float32)
 
-    # Loops keep nothing from turn to turn that can be made again, nor read tables and times before: no spills.
+    # As by keys: at D = 64 what is hoisted fits the registers. Later loops keep nothing that can be made again.
     for at in tl.range(0, num_uniform, disable_licm=D != 64):
         entry = tl.load(Tiles + at)
         bias = uniform_bias(entry, PositionBias, TimeBias, NUM_POSITION, NUM_TIME, KIND)
