@@ -16,10 +16,10 @@ import torch
 from _facts import busy_cores, commit, machine, summary
 
 from footfall.history import ModelInput
-from footfall_export.engine import Batch, IndexLists, Scores
-from footfall_export.torch_engine import TorchEngine
-from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
+from footfall_engines.engine import Batch, IndexLists, Scores
+from footfall_engines.torch_engine import TorchEngine
+from footfall_models.config import ModelConfig
+from footfall_models.model import SequenceModel
 
 CACHE_BYTES = 1 << 30
 WARM_UP_VISITS = 2

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
-from footfall_export.engine import Batch, IndexLists, load_engine
-from footfall_export.version import Version, version_folder
+from footfall_data.dataset import Dataset
+from footfall_engines.engine import Batch, IndexLists, load_engine
+from footfall_engines.version import Version, version_folder
 from footfall_serving.server import running_server
-from footfall_training.dataset import Dataset
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 CLIENTS = (1, 8, 32)

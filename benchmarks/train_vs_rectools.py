@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from _facts import ROOT, busy_cores, commit, machine, summary
 
-from footfall_training.baselines import training_histories
-from footfall_training.dataset import Dataset
-from footfall_training.options import ModelConfig, TrainOptions
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.splits import training_histories
+from footfall_models.config import ModelConfig
+from footfall_training.options import TrainOptions
 from footfall_training.train import Trainer
 
 SHAPE = {"width": 64, "layers": 2, "heads": 2, "length": 50, "batch": 128, "dropout": 0.2}

@@ -6,8 +6,8 @@ import torch
 from conftest import DEVICE
 from torch import Tensor
 
-from footfall_kernels.decode_attention import append
-from footfall_kernels.paged_cache import PagedCache
+from footfall_kernels.decode_attention.decode_attention import append
+from footfall_kernels.decode_attention.paged_cache import PagedCache
 
 LENGTHS = (0, 1, 130, 64)
 """No history, one event, a last tile with a few rows, a full tile."""

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from footfall_kernels.attention import attention
-from footfall_kernels.attention_rules import NO_WINDOW, Kind
+from footfall_kernels.attention.attention import attention
+from footfall_kernels.attention.rules import NO_WINDOW, Kind
 
 HEADS = 2
 LENGTHS = (70, 0, 1, 37)

@@ -19,19 +19,19 @@ import torch
 
 from footfall.folder import write_manifest
 from footfall.history import newest
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.shop.simulate import SimulateOptions, simulate
+from footfall_engines.repository import write_configs
+from footfall_engines.version import Version, version_folder
 from footfall_export.export import ExportOptions, export
-from footfall_export.repository import write_configs
-from footfall_export.version import Version, version_folder
+from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.model import SequenceModel
 from footfall_serving.install import install
 from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState
 from footfall_training.checkpoint import save_checkpoint
-from footfall_training.dataset import Dataset
-from footfall_training.model import SequenceModel
-from footfall_training.options import EncoderName, ModelConfig
-from footfall_training.prepare import PrepareOptions, prepare
-from footfall_training.ranking import Targets
-from footfall_training.simulate import SimulateOptions, simulate
+from footfall_training.evaluation.ranking import Targets
 from footfall_training.train import fill_priors
 
 ROOT = Path(__file__).resolve().parent.parent

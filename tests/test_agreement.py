@@ -11,8 +11,8 @@ from conftest import MAX_LENGTH
 
 from footfall.contract import HISTORY_COLUMNS
 from footfall.history import model_input
+from footfall_data.dataset import Dataset
 from footfall_serving.state import ServerState
-from footfall_training.dataset import Dataset
 
 NUM_USERS = 300
 

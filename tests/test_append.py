@@ -9,7 +9,7 @@ from conftest import DEVICE
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels.decode_attention import _append, append
+from footfall_kernels.decode_attention.decode_attention import _append, append
 
 pytestmark = pytest.mark.kernels
 

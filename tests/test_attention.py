@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footfall.errors import InputError
-from footfall_kernels import attention_configurations, attention_dense, attention_groups
-from footfall_kernels.attention import attention, plan_attention
-from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_rules import AttentionRules, Kind
+from footfall_kernels.attention import configurations as attention_configurations
+from footfall_kernels.attention import dense as attention_dense
+from footfall_kernels.attention import groups as attention_groups
+from footfall_kernels.attention.attention import attention, plan_attention
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.rules import AttentionRules, Kind
 
 pytestmark = pytest.mark.kernels
 
@@ -89,7 +91,7 @@ def test_chips_without_tensor_memory_access_load_by_pointers(
     for name in ("forward_configuration", "backward_configuration"):
         configured = getattr(attention_configurations, name)
         monkeypatch.setattr(
-            f"footfall_kernels.attention_triton.{name}",
+            f"footfall_kernels.attention.launcher.{name}",
             lambda *arguments, configured=configured: dataclasses.replace(configured(*arguments), tma=False),
         )
     case = Case.make(DEVICE, kind, **RULES["candidates, both tables"])
@@ -107,7 +109,7 @@ def test_deterministic_gradients_are_the_same_bits_each_time(kind: Kind) -> None
 def test_wide_heads_of_older_chips_get_query_gradients_by_a_second_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("footfall_kernels.attention_triton.adds_query_gradients", lambda *_: False)
+    monkeypatch.setattr("footfall_kernels.attention.launcher.adds_query_gradients", lambda *_: False)
     case = Case.make(DEVICE, "silu", **RULES["candidates, both tables"])
     assert_close(case.run("triton"), case.define(), torch.float32)
 

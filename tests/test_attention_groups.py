@@ -9,10 +9,10 @@ from attention_case import RULES, Case, assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footfall_kernels import attention_groups
-from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_groups import Groups, group_sequences
-from footfall_kernels.attention_rules import AttentionRules, Kind
+from footfall_kernels.attention import groups as attention_groups
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.groups import Groups, group_sequences
+from footfall_kernels.attention.rules import AttentionRules, Kind
 
 # A padded group of 3, one empty sequence, a run of 16, a padded group of 2 and a sequence that is its own run.
 LENGTHS = (10, 0, 12, 11, *[3] * 16, 2, 5, 2)
@@ -91,7 +91,7 @@ def test_the_reference_runs_where_there_is_no_triton() -> None:
 import sys
 sys.modules["triton"] = None
 import torch
-from footfall_kernels.attention import attention
+from footfall_kernels.attention.attention import attention
 query = torch.ones(7, 2, 5, requires_grad=True)
 offsets = torch.tensor([0, 3, 7])
 output = attention(query, query, query, offsets, implementation="reference", kind="silu", max_length=4)

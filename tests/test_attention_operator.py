@@ -8,10 +8,10 @@ from attention_case import RULES, Case, assert_close
 from conftest import DEVICE
 from torch import Tensor
 
-from footfall_kernels.attention import attention
-from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_plan import AttentionPlan, plan_attention
-from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
+from footfall_kernels.attention.attention import attention
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.plan import AttentionPlan, plan_attention
+from footfall_kernels.attention.rules import NO_WINDOW, AttentionRules, Kind
 
 pytestmark = pytest.mark.kernels
 

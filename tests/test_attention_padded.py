@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.export import Dim
 from torch.nn.utils.rnn import pad_sequence
 
-from footfall_kernels.attention import attention
-from footfall_kernels.attention_padded import attend_padded
-from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules, Kind
+from footfall_kernels.attention.attention import attention
+from footfall_kernels.attention.padded import attend_padded
+from footfall_kernels.attention.rules import NO_WINDOW, AttentionRules, Kind
 from footfall_kernels.buckets import bucket_by_comparison, bucket_of_reference
 
 HEADS, HEAD_DIM = 2, 24

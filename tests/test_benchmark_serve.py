@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from footfall_training.dataset import Dataset
+from footfall_data.dataset import Dataset
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 

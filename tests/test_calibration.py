@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from footfall.metrics import probability_metrics
+from footfall_data.dataset import Dataset
+from footfall_models.config import ModelConfig
+from footfall_models.model import SequenceModel
 from footfall_training.calibration import calibrate
-from footfall_training.dataset import Dataset
-from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
-from footfall_training.ranking import Targets
-from footfall_training.scorer import ModelScorer
+from footfall_training.evaluation.ranking import Targets
+from footfall_training.evaluation.scorer import ModelScorer
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels import catalogue_topk_triton, largest
-from footfall_kernels.catalogue_topk import catalogue_topk
+from footfall_kernels.catalogue_topk import largest, launcher
+from footfall_kernels.catalogue_topk.catalogue_topk import catalogue_topk
 
 pytestmark = pytest.mark.kernels
 
@@ -127,20 +127,20 @@ def test_a_catalogue_of_equal_items_is_answered_by_index() -> None:
 
 
 def test_the_largest_maxima_are_found_below_several_levels_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_topk_triton, "MOST_ROOTS", 100)
+    monkeypatch.setattr(launcher, "MOST_ROOTS", 100)
     maxima = integers((3, 40_001), torch.float32, 5) * integers((3, 40_001), torch.float32, 6)
-    chosen = catalogue_topk_triton._descend(maxima, largest.group_maxima(maxima), 6)
+    chosen = launcher._descend(maxima, largest.group_maxima(maxima), 6)
     assert torch.equal(chosen.long(), largest.largest_index(maxima, 6))
 
 
 def test_more_than_a_program_can_sort_are_chosen_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_topk_triton, "MOST_KEPT", 4)
+    monkeypatch.setattr(launcher, "MOST_KEPT", 4)
     user, table = integers((2, 16), torch.float32, 1), integers((1500, 16), torch.float32, 2)
     assert_exact(user, table, 5, lists(2, 1499, 90, 3))
 
 
 def test_the_order_that_a_gpu_finds_by_sorting_is_that_of_counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_topk_triton, "interpreted", lambda: False)
+    monkeypatch.setattr(launcher, "interpreted", lambda: False)
     assert_exact(integers((1, 16), torch.float32, 1), integers((1100, 16), torch.float32, 2), 3)
 
 
@@ -197,9 +197,7 @@ def test_nothing_is_written_outside_the_outputs_and_poison_past_the_inputs_is_ne
         return whole[64 : 64 + size.numel()].view(size)
 
     monkeypatch.setattr(Tensor, "new_empty", fenced)
-    got = catalogue_topk_triton.catalogue_topk_triton(
-        _surrounded(user), _surrounded(table), 6, *excluded, scale=None
-    )
+    got = launcher.catalogue_topk_triton(_surrounded(user), _surrounded(table), 6, *excluded, scale=None)
     monkeypatch.undo()
     assert len(fences) == 7  # maxima, those of nodes, best nodes, best groups, their scores, index, score
     for whole, size in fences:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from footfall.errors import InputError
-from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_config, save_checkpoint
-from footfall_training.dataset import Dataset
-from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
-from footfall_training.ranking import Targets
+from footfall_data.dataset import Dataset
+from footfall_models.config import ModelConfig
+from footfall_models.model import SequenceModel
+from footfall_models.weights import CONFIG, WEIGHTS, load_config
+from footfall_training.checkpoint import Checkpoint, save_checkpoint
+from footfall_training.evaluation.ranking import Targets
 
 
 def save(dataset: Dataset, out: Path) -> SequenceModel:

@@ -10,7 +10,7 @@ import pytest
 
 from footfall_cli.recommend import _event
 from footfall_client import Client, Event
-from footfall_export.version import Version, version_folder
+from footfall_engines.version import Version, version_folder
 from footfall_serving.state import ServerState
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))

@@ -25,7 +25,7 @@ from footfall_client import (
     Unavailable,
 )
 from footfall_client._calls import Attempts
-from footfall_export.version import Version, version_folder
+from footfall_engines.version import Version, version_folder
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
 

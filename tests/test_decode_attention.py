@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels import decode_attention_triton
-from footfall_kernels.decode_attention import _decode, append, decode_attention
-from footfall_kernels.decode_attention_reference import decode
-from footfall_kernels.paged_cache import PagedCache
+from footfall_kernels.decode_attention import launcher
+from footfall_kernels.decode_attention.decode_attention import _decode, append, decode_attention
+from footfall_kernels.decode_attention.paged_cache import PagedCache
+from footfall_kernels.decode_attention.reference import decode
 
 pytestmark = pytest.mark.kernels
 
@@ -142,14 +142,14 @@ def test_tables_shorter_and_longer_than_any_bucket(num: int) -> None:
 def test_any_number_of_splits_merges_to_the_same(
     multiprocessors: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_attention_triton, "_multiprocessors", lambda device: multiprocessors)
+    monkeypatch.setattr(launcher, "_multiprocessors", lambda device: multiprocessors)
     for causal in (False, True):
         check(filled((0, 300)), 5, "triton", kind, causal)
 
 
 def test_splits_fill_the_chip_and_never_outnumber_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_attention_triton, "_multiprocessors", lambda device: 132)
-    split, device = decode_attention_triton.split, torch.device("cpu")
+    monkeypatch.setattr(launcher, "_multiprocessors", lambda device: 132)
+    split, device = launcher.split, torch.device("cpu")
     assert [split(512, 128, device), split(16, 128, device), split(1, 4, device), split(1, 0, device)] == [
         1,
         16,

@@ -12,7 +12,7 @@ import pytest
 
 from footfall.errors import FootfallError
 from footfall_cli.demo import Step, _run
-from footfall_training.dataset import Dataset
+from footfall_data.dataset import Dataset
 
 TRAINING = ("--width", "16", "--epochs", "1", "--max-length", "10", "--loss", "sampled")
 

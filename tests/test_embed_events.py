@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels.embed_events import _embed_events, _embed_events_backward, embed_events
-from footfall_kernels.embed_events_reference import embed
-from footfall_kernels.embed_events_triton import BLOCK_EVENTS, CHUNK, SMALL, touched_rows_gradient
+from footfall_kernels.embed_events.embed_events import _embed_events, _embed_events_backward, embed_events
+from footfall_kernels.embed_events.launcher import BLOCK_EVENTS, CHUNK, SMALL, touched_rows_gradient
+from footfall_kernels.embed_events.reference import embed
 
 pytestmark = pytest.mark.kernels
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from footfall.contract import NUM_GAPS, UNKNOWN_INDEX
 from footfall.errors import InputError, NotReadyError
 from footfall.history import ModelInput
-from footfall_export.engine import Batch, Engine, IndexLists, Scores, load_engine, padded_inputs
-from footfall_export.onnxruntime_engine import OnnxRuntimeEngine
-from footfall_export.torch_engine import TorchEngine
-from footfall_export.version import Version, version_folder
+from footfall_engines.engine import Batch, Engine, IndexLists, Scores, load_engine, padded_inputs
+from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
+from footfall_engines.torch_engine import TorchEngine
+from footfall_engines.version import Version, version_folder
+from footfall_models.inputs import PackedInputs
+from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint
-from footfall_training.inputs import PackedInputs
-from footfall_training.model import SequenceModel
 
 
 @dataclass(frozen=True)

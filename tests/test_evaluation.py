@@ -10,9 +10,9 @@ import torch
 from conftest import make_checkpoint
 
 from footfall.errors import FootfallError
-from footfall_training.dataset import Dataset
-from footfall_training.evaluation import evaluate
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
+from footfall_training.evaluation.evaluation import evaluate
 
 FOOTFALL = Path(sys.executable).with_name("footfall")
 

@@ -21,12 +21,12 @@ from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import read_manifest, write_manifest
 from footfall.vocabulary import Vocabulary
-from footfall_export.engine import load_engine
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
+from footfall_engines.engine import load_engine
+from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version, version_folder, version_numbers
 from footfall_export.export import ExportOptions, export
-from footfall_export.version import ONNX_FILE, PLAN_FILE, Version, version_folder, version_numbers
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
 
 
 def exported(checkpoint: Path, repository: Path, **options: str) -> Version:

@@ -10,10 +10,10 @@ import torch
 from footfall.contract import UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories
-from footfall_export.engine import Batch, Scores
+from footfall_engines.engine import Batch, Scores
+from footfall_engines.torch_engine import TorchEngine
+from footfall_engines.version import Version, version_folder
 from footfall_export.parity import measure, parity_batches
-from footfall_export.torch_engine import TorchEngine
-from footfall_export.version import Version, version_folder
 from footfall_training.checkpoint import Checkpoint
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from conftest import ROOT
 
+from footfall_engines.repository import live_number
+from footfall_engines.version import Version, version_folder, version_numbers
 from footfall_export.export import ExportOptions, export
-from footfall_export.repository import live_number
-from footfall_export.version import Version, version_folder, version_numbers
 from footfall_serving.publish import publish
 
 FOOTFALL = Path(sys.executable).with_name("footfall")

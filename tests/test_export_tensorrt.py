@@ -8,14 +8,14 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import MAX_BATCH, RANKER
 from footfall.errors import InputError, NotReadyError
+from footfall_engines.repository import step_config
+from footfall_engines.tensorrt_library import tensorrt_library
+from footfall_engines.torch_engine import PRECISIONS
+from footfall_engines.version import ONNX_FILE, version_folder, version_numbers
 from footfall_export.export import ExportOptions, export
-from footfall_export.graph import RankerGraph
-from footfall_export.repository import step_config
-from footfall_export.tensorrt_library import tensorrt_library
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import parse
-from footfall_export.torch_engine import PRECISIONS
-from footfall_export.version import ONNX_FILE, version_folder, version_numbers
+from footfall_models.graph import RankerGraph
 from footfall_training.checkpoint import Checkpoint
 
 TYPES = {"INT32": pb.TYPE_INT32, "FLOAT": pb.TYPE_FP32}

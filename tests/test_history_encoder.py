@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.history import ModelInput
-from footfall_export.captured_passes import pad_inputs
-from footfall_export.engine import NOBODY
-from footfall_export.graph import RankerGraph
-from footfall_export.history_encoder import HistoryEncoder
-from footfall_export.user_cache import page_bytes
+from footfall_engines.captured_passes import pad_inputs
+from footfall_engines.engine import NOBODY
+from footfall_engines.history_encoder import HistoryEncoder
+from footfall_engines.user_cache import page_bytes
 from footfall_kernels.implementations import ImplementationName
-from footfall_training.contexts import Context
-from footfall_training.inputs import PackedInputs
-from footfall_training.model import SequenceModel
-from footfall_training.options import EncoderName, ModelConfig
+from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.contexts import Context
+from footfall_models.graph import RankerGraph
+from footfall_models.inputs import PackedInputs
+from footfall_models.model import SequenceModel
 
 CONFIG = ModelConfig(num_items=50, num_actions=3, width=64, num_heads=2, max_length=200)
 CPU = torch.device("cpu")

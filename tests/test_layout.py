@@ -12,15 +12,29 @@ from conftest import ROOT
 # Package -> the Footfall packages it may import (DESIGN section 2).
 ARROWS = {
     "core/footfall": set(),
+    "data/footfall_data": {"footfall"},
     "kernels/footfall_kernels": {"footfall"},
-    "training/footfall_training": {"footfall", "footfall_kernels"},
-    "export/footfall_export": {"footfall", "footfall_kernels", "footfall_training"},
-    "serving/footfall_serving": {"footfall", "footfall_kernels", "footfall_training", "footfall_export"},
+    "models/footfall_models": {"footfall", "footfall_kernels"},
+    "training/footfall_training": {"footfall", "footfall_data", "footfall_kernels", "footfall_models"},
+    "engines/footfall_engines": {"footfall", "footfall_kernels", "footfall_models"},
+    "export/footfall_export": {
+        "footfall",
+        "footfall_data",
+        "footfall_kernels",
+        "footfall_models",
+        "footfall_training",
+        "footfall_engines",
+    },
+    "serving/footfall_serving": {"footfall", "footfall_engines"},
     "client/footfall_client": {"footfall"},
     "loadtest/footfall_loadtest": {"footfall", "footfall_client"},
     "cli/footfall_cli": {
         "footfall",
+        "footfall_data",
+        "footfall_kernels",
+        "footfall_models",
         "footfall_training",
+        "footfall_engines",
         "footfall_export",
         "footfall_serving",
         "footfall_client",
@@ -65,7 +79,7 @@ def test_imports_point_one_way(package: str) -> None:
         "footfall_client",
         "footfall_cli.main",
         "footfall_loadtest",
-        "footfall_export.engine",
+        "footfall_engines.engine",
     ],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from footfall.errors import InputError
-from footfall_kernels import linear_cross_entropy_triton
-from footfall_kernels.linear_cross_entropy import linear_cross_entropy
-from footfall_kernels.linear_cross_entropy_reference import linear_cross_entropy_reference
+from footfall_kernels.linear_cross_entropy import launcher
+from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
+from footfall_kernels.linear_cross_entropy.reference import linear_cross_entropy_reference
 
 pytestmark = pytest.mark.kernels
 
@@ -27,7 +27,7 @@ Case = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 def _few_splits() -> Iterator[None]:
     """The interpreter runs programs one after another: two or three splits of a loop show what 500 would."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_cross_entropy_triton, "PROGRAMS", 8)
+        patch.setattr(launcher, "PROGRAMS", 8)
         yield
 
 
@@ -119,7 +119,7 @@ def test_odd_shapes_agree_with_torch_in_fp64(tokens: int, items: int, width: int
 def test_the_result_does_not_depend_on_how_loops_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = case(150, 200, 64, torch.float16, FULL)
     split = computed(inputs, "triton")
-    monkeypatch.setattr(linear_cross_entropy_triton, "PROGRAMS", 1)
+    monkeypatch.setattr(launcher, "PROGRAMS", 1)
     for got, want in zip(computed(inputs, "triton"), split, strict=True):
         torch.testing.assert_close(got, want, rtol=2e-3, atol=1e-5)
 
@@ -168,13 +168,9 @@ def test_nothing_is_written_outside_the_outputs_and_poison_past_the_inputs_is_ne
         return whole[64 : 64 + size.numel()].view(size)
 
     monkeypatch.setattr(Tensor, "new_empty", fenced)
-    loss, grad_hidden, softmax = linear_cross_entropy_triton.forward(
-        hidden, table, target, negative, log_q, True
-    )
+    loss, grad_hidden, softmax = launcher.forward(hidden, table, target, negative, log_q, True)
     one = torch.tensor(1.0 / len(target), device=DEVICE)
-    grad_table = linear_cross_entropy_triton.table_gradient(
-        one, hidden, table, target, negative, log_q, softmax
-    )
+    grad_table = launcher.table_gradient(one, hidden, table, target, negative, log_q, softmax)
     monkeypatch.undo()
     assert fences
     for whole, size in fences:

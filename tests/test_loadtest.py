@@ -12,12 +12,12 @@ from certificates import issued, written
 from tls_front import tls_front
 
 from footfall.errors import InputError
+from footfall_data.dataset import Dataset
 from footfall_loadtest.gate import Gate, Measured
 from footfall_loadtest.run import LoadTestOptions, Recorder
 from footfall_loadtest.workload import Workload
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
-from footfall_training.dataset import Dataset
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_training.inputs import PackedInputs
-from footfall_training.model import SequenceModel
-from footfall_training.options import EncoderName, ModelConfig
+from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.inputs import PackedInputs
+from footfall_models.model import SequenceModel
 
 CONFIG = ModelConfig(num_items=30, num_actions=3, width=16, num_heads=4, max_length=12)
 ENCODERS: tuple[EncoderName, ...] = ("softmax", "hstu")

@@ -20,7 +20,7 @@ from footfall.contract import (
     USER_ID,
 )
 from footfall.errors import InputError
-from footfall_export.repository import (
+from footfall_engines.repository import (
     live_number,
     loaded_numbers,
     step_config,
@@ -28,12 +28,12 @@ from footfall_export.repository import (
     write_reference,
     write_step_configs,
 )
-from footfall_export.version import Version, version_folder, version_numbers
+from footfall_engines.version import Version, version_folder, version_numbers
 
 MODELS = (*COMPOSING_MODELS, ENSEMBLE)
 COMMITTED = ROOT / "model_repository"
 REGENERATE = (
-    "regenerate: python -c 'from pathlib import Path; from footfall_export.repository import write_reference;"
+    "regenerate: python -c 'from pathlib import Path; from footfall_engines.repository import write_reference;"
     ' write_reference(Path("model_repository"))\''
 )
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footfall.errors import InputError
-from footfall_kernels.paged_cache import NO_PAGE, PagedCache
+from footfall_kernels.decode_attention.paged_cache import NO_PAGE, PagedCache
 
 pytestmark = pytest.mark.kernels
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from footfall.errors import InputError
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
 
 HEADER = "user_id,item_id,timestamp\n"
 

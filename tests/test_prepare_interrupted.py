@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from footfall.errors import InputError
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
 
 COMMAND = [sys.executable, "-c", "from footfall_cli.main import main; main()", "prepare"]
 FILE_SIZE_LIMIT = 64 * 1024

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
 
 
 def test_beauty_keeps_every_event_in_file_order(shared_datasets: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footfall.history import Histories
-from footfall_training import splits
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
+from footfall_data import splits
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
 
 histories_strategy = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=8)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from footfall.errors import InputError
-from footfall_training.dataset import Dataset
-from footfall_training.prepare import PrepareOptions, prepare
-from footfall_training.presets import PRESETS, preset_of_columns
+from footfall_data.dataset import Dataset
+from footfall_data.logs.presets import PRESETS, preset_of_columns
+from footfall_data.prepare import PrepareOptions, prepare
 
 SECOND = 1_511_658_000
 MS = SECOND * 1000

@@ -14,8 +14,8 @@ from conftest import reseal
 
 from footfall.errors import InputError
 from footfall_client import Client
-from footfall_export.repository import live_number, loaded_numbers
-from footfall_export.version import Version, version_folder, version_numbers
+from footfall_engines.repository import live_number, loaded_numbers
+from footfall_engines.version import Version, version_folder, version_numbers
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.stubs import live_stubs

@@ -14,8 +14,8 @@ from conftest import copied, make_unloadable, reseal
 
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_client import Client
-from footfall_export.repository import live_number
-from footfall_export.version import version_folder, version_numbers
+from footfall_engines.repository import live_number
+from footfall_engines.version import version_folder, version_numbers
 from footfall_serving import publish as publishing
 from footfall_serving.lock import LOCK
 from footfall_serving.publish import publish, rollback

@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 
 from footfall.errors import InputError
 from footfall.history import Histories
-from footfall_training import ranking
-from footfall_training.baselines import LastItemNeighbour, Popularity, training_histories
-from footfall_training.dataset import Dataset
-from footfall_training.ranking import Targets, rank_targets
+from footfall_data.dataset import Dataset
+from footfall_data.splits import training_histories
+from footfall_training.evaluation import ranking
+from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
+from footfall_training.evaluation.ranking import Targets, rank_targets
 
 
 class Fixed:

@@ -16,7 +16,7 @@ from footfall.contract import (
     UNKNOWN_INDEX,
 )
 from footfall.errors import InputError
-from footfall_export.version import Version, version_folder
+from footfall_engines.version import Version, version_folder
 from footfall_serving.request import padded, read_request, to_indices
 
 

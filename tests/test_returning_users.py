@@ -7,12 +7,12 @@ import pytest
 from conftest import make_checkpoint
 
 from footfall_client import Client, Event, Recommendation
+from footfall_data.dataset import Dataset
+from footfall_engines.version import version_folder
 from footfall_export.export import ExportOptions, export
-from footfall_export.version import version_folder
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
-from footfall_training.dataset import Dataset
 
 START_MS = 1_700_000_000_000
 

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
 from footfall.errors import InputError
 from footfall_client import Client
-from footfall_export.version import version_folder
+from footfall_engines.version import version_folder
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ANY_PORTS, ServeOptions, running_server
 from footfall_serving.state import STATE_FILE, ServerState

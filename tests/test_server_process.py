@@ -15,7 +15,7 @@ from conftest import copied, eventually, infer, make_unloadable
 
 from footfall.errors import InputError, NotReadyError
 from footfall_client import Client
-from footfall_export.version import version_folder
+from footfall_engines.version import version_folder
 from footfall_serving import supervisor as supervision
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ServeOptions, running_server

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from footfall.errors import InputError
-from footfall_training import simulate as simulation
-from footfall_training.simulate import SimulateOptions, simulate
+from footfall_data.shop import simulate as simulation
+from footfall_data.shop.simulate import SimulateOptions, simulate
 
 
 def log(folder: Path) -> pl.DataFrame:

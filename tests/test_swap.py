@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from footfall_client import Client, Recommendation
-from footfall_export.version import version_folder
+from footfall_data.dataset import Dataset
+from footfall_engines.version import version_folder
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
-from footfall_training.dataset import Dataset
 
 NUM_VERSIONS = 3
 NUM_CLIENTS = 8

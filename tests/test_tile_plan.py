@@ -9,12 +9,12 @@ import torch
 from attention_case import LENGTHS, RULES, Case, bits, is_near
 from conftest import DEVICE
 
-from footfall_kernels.attention_configurations import backward_configuration, forward_configuration
-from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_plan import plan_attention
-from footfall_kernels.attention_rules import NO_WINDOW, AttentionRules
+from footfall_kernels.attention.configurations import backward_configuration, forward_configuration
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.plan import plan_attention
+from footfall_kernels.attention.rules import NO_WINDOW, AttentionRules
+from footfall_kernels.attention.tile_plan import TilePlan
 from footfall_kernels.launch import architecture
-from footfall_kernels.tile_plan import TilePlan
 
 pytestmark = pytest.mark.kernels
 

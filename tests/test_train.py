@@ -20,13 +20,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from footfall.errors import InputError
 from footfall_cli.train import train as train_command
+from footfall_data.dataset import Dataset
+from footfall_data.prepare import PrepareOptions, prepare
 from footfall_kernels.implementations import ImplementationName
-from footfall_training.checkpoint import WEIGHTS, Checkpoint
-from footfall_training.dataset import Dataset
-from footfall_training.options import EncoderName, LossName, ModelConfig, TrainOptions
-from footfall_training.prepare import PrepareOptions, prepare
-from footfall_training.ranking import Targets, rank_targets
-from footfall_training.scorer import ModelScorer
+from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.weights import WEIGHTS
+from footfall_training.checkpoint import Checkpoint
+from footfall_training.evaluation.ranking import Targets, rank_targets
+from footfall_training.evaluation.scorer import ModelScorer
+from footfall_training.options import LossName, TrainOptions
 from footfall_training.train import Trainer, train
 
 FOOTFALL = Path(sys.executable).with_name("footfall")
@@ -135,7 +137,7 @@ def test_the_command_has_the_defaults_of_the_library() -> None:
 
 
 def test_training_and_its_references_need_no_triton() -> None:
-    code = "import sys; sys.modules['triton'] = None; import footfall_training.train, footfall_export.torch_engine"
+    code = "import sys; sys.modules['triton'] = None; import footfall_training.train, footfall_engines.torch_engine"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -31,8 +31,8 @@ def evaluate(
     from rich.table import Table
 
     from footfall_cli.output import say
-    from footfall_training.dataset import Dataset
-    from footfall_training.evaluation import evaluate as evaluate_model
+    from footfall_data.dataset import Dataset
+    from footfall_training.evaluation.evaluation import evaluate as evaluate_model
 
     data = Dataset.open(dataset)
     say(f"ranking the whole catalogue for the {part} events of {dataset}")

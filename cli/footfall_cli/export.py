@@ -7,7 +7,7 @@ import typer
 
 from footfall.contract import DEFAULT_MAX_TOP_K
 from footfall_cli.output import JsonOption, say, show
-from footfall_training.options import ImplementationName
+from footfall_kernels.implementations import ImplementationName
 
 
 def export(

@@ -52,9 +52,9 @@ def prepare(
 
     Example: footfall prepare events.parquet --out dataset --items items.csv
     """
-    from footfall_training.prepare import PrepareOptions
-    from footfall_training.prepare import prepare as prepare_log
-    from footfall_training.report import preset_line, render
+    from footfall_data.prepare import PrepareOptions
+    from footfall_data.prepare import prepare as prepare_log
+    from footfall_data.report import preset_line, render
 
     columns = {
         "user": user_column,

@@ -17,7 +17,7 @@ def ask(url: str, dataset_folder: Path) -> dict[str, Any]:
     import polars as pl
 
     from footfall_client import Client
-    from footfall_training.dataset import Dataset
+    from footfall_data.dataset import Dataset
 
     dataset = Dataset.open(dataset_folder)
     table = pl.read_parquet(dataset_folder / "items.parquet")

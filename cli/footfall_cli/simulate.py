@@ -27,8 +27,8 @@ def simulate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from footfall_training.simulate import SimulateOptions
-    from footfall_training.simulate import simulate as simulate_shop
+    from footfall_data.shop.simulate import SimulateOptions
+    from footfall_data.shop.simulate import simulate as simulate_shop
 
     options = SimulateOptions(events=events, users=users, items=items, days=days, seed=seed)
     began = time.perf_counter()

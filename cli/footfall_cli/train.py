@@ -6,15 +6,10 @@ from typing import Annotated
 import typer
 
 from footfall_cli.output import JsonOption, show
-from footfall_training.dataset import Dataset, SplitName
-from footfall_training.options import (
-    EncoderName,
-    ImplementationName,
-    LossName,
-    ModelConfig,
-    TrainOptions,
-    TrainPrecision,
-)
+from footfall_data.dataset import Dataset, SplitName
+from footfall_kernels.implementations import ImplementationName
+from footfall_models.config import EncoderName, ModelConfig
+from footfall_training.options import LossName, TrainOptions, TrainPrecision
 
 
 def train(

@@ -33,3 +33,12 @@ def shortened(text: str, most: int = 80) -> str:
         most = min(most, 80)
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: most + 1])
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+SEEDS = 2**63
+
+
+def check_seed(seed: int) -> None:
+    """numpy takes no negative seeds, torch none past 64 bits."""
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"seed is {seed}, it must be in 0..{SEEDS - 1}")

@@ -13,16 +13,11 @@ import torch
 from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError, NotReadyError, check_choice
 from footfall.folder import write_manifest, written_aside
-from footfall_export.canary import canary
-from footfall_export.engine import ENGINES, load_engine
-from footfall_export.graph import RankerGraph
-from footfall_export.parity import Parity, measure, not_measured
-from footfall_export.repository import adaptor, write_adaptors
-from footfall_export.tensorrt_library import check_server_reads_its_plans, library_version
-from footfall_export.to_onnx import write_onnx
-from footfall_export.to_tensorrt import write_plan
-from footfall_export.torch_engine import PRECISIONS, TorchEngine
-from footfall_export.version import (
+from footfall_engines.engine import ENGINES, load_engine
+from footfall_engines.repository import adaptor, write_adaptors
+from footfall_engines.tensorrt_library import check_server_reads_its_plans, library_version
+from footfall_engines.torch_engine import PRECISIONS, TorchEngine
+from footfall_engines.version import (
     CANARY_FILE,
     KIND,
     ONNX_FILE,
@@ -34,10 +29,16 @@ from footfall_export.version import (
     version_folder,
     version_numbers,
 )
+from footfall_export.canary import canary
+from footfall_export.parity import Parity, measure, not_measured
+from footfall_export.to_onnx import write_onnx
+from footfall_export.to_tensorrt import write_plan
 from footfall_kernels.implementations import ImplementationName
-from footfall_training.checkpoint import CONFIG, WEIGHTS, Checkpoint
-from footfall_training.device import implementation_on
-from footfall_training.options import check_device_name
+from footfall_models.config import check_device_name
+from footfall_models.device import implementation_on
+from footfall_models.graph import RankerGraph
+from footfall_models.weights import CONFIG, WEIGHTS
+from footfall_training.checkpoint import Checkpoint
 
 BACKENDS = ("python", "tensorrt")
 TORCH_ONLY = ("device", "implementation", "cache_mib")

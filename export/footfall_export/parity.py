@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from footfall.contract import UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories, model_input, slices
-from footfall_export.engine import Batch, Engine, IndexLists, Scores
-from footfall_export.version import Version
+from footfall_engines.engine import Batch, Engine, IndexLists, Scores
+from footfall_engines.version import Version
 
 TOP = 20
 BATCH_SIZES = (1, 7, 64)

@@ -9,7 +9,7 @@ import torch
 from torch.export import Dim
 
 from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
-from footfall_export.graph import RankerGraph
+from footfall_models.graph import RankerGraph
 
 OPSET = 20
 EXAMPLE_BATCH = 3

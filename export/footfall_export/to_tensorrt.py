@@ -12,7 +12,7 @@ from footfall.contract import (
     MAX_EVENTS_READ,
 )
 from footfall.errors import InputError
-from footfall_export.tensorrt_library import tensorrt_library
+from footfall_engines.tensorrt_library import tensorrt_library
 
 TYPICAL_BATCH = 8
 TYPICAL_LENGTH = 32

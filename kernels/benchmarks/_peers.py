@@ -14,9 +14,9 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
-from footfall_kernels.attention import attention, plan_attention
-from footfall_kernels.attention_extras import Extras
-from footfall_kernels.attention_rules import AttentionRules
+from footfall_kernels.attention.attention import attention, plan_attention
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.rules import AttentionRules
 
 BUCKETS = 32
 MASK_BLOCK = 128

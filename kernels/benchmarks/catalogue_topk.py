@@ -16,7 +16,7 @@ from _timing import facts, peak_bytes, report, time_ms
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels.catalogue_topk import catalogue_topk
+from footfall_kernels.catalogue_topk.catalogue_topk import catalogue_topk
 from footfall_kernels.launch import interpreted
 
 TOLERANCE = 0.01

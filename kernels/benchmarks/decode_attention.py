@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from footfall.errors import InputError
-from footfall_kernels.decode_attention import append, decode_attention
+from footfall_kernels.decode_attention.decode_attention import append, decode_attention
+from footfall_kernels.decode_attention.paged_cache import PagedCache
 from footfall_kernels.launch import interpreted
-from footfall_kernels.paged_cache import PagedCache
 
 NUM_BUCKETS = 16
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2}

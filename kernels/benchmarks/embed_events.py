@@ -16,7 +16,7 @@ from _timing import report, time_ms
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from footfall_kernels.embed_events import embed_events
+from footfall_kernels.embed_events.embed_events import embed_events
 from footfall_kernels.launch import interpreted
 
 SCALE = 8.0

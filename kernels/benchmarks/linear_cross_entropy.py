@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from footfall.errors import InputError
 from footfall_kernels.launch import interpreted
-from footfall_kernels.linear_cross_entropy import linear_cross_entropy
+from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
 
 PROBE_TOKENS = 256
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-2}

@@ -1,4 +1,4 @@
-"""Classes of the tiles of one history, and the time of classing them; see footfall_kernels/tile_plan.py.
+"""Classes of the tiles of one history, and the time of classing them; see footfall_kernels/attention/tile_plan.py.
 
     TRITON_INTERPRET=1 python kernels/benchmarks/tile_plan.py [--lengths 2048 8192]
 
@@ -14,9 +14,9 @@ from _timing import report, time_ms
 from attention import draw
 from torch import Tensor
 
-from footfall_kernels.attention_configurations import backward_configuration, forward_configuration
-from footfall_kernels.attention_rules import AttentionRules
-from footfall_kernels.tile_plan import TileLists, TileShape, list_tiles
+from footfall_kernels.attention.configurations import backward_configuration, forward_configuration
+from footfall_kernels.attention.rules import AttentionRules
+from footfall_kernels.attention.tile_plan import TileLists, TileShape, list_tiles
 
 ARCH, HEAD_DIM = 90, 64
 CLASSES = ("uniform", "stepped", "mixed")

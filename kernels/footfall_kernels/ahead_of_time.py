@@ -24,13 +24,14 @@ from typing import Any
 ARCHITECTURES = (80, 90, 100)
 SHARED_MEMORY_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}
 """Bytes one program may use (CUDA C++ Programming Guide, table of compute capabilities)."""
-OPS = (
-    "attention_variants",
-    "catalogue_topk_triton",
-    "decode_attention_triton",
-    "embed_events_triton",
-    "linear_cross_entropy_triton",
-)
+OPS = {
+    "attention": "variants",
+    "catalogue_topk": "launcher",
+    "decode_attention": "launcher",
+    "embed_events": "launcher",
+    "linear_cross_entropy": "launcher",
+}
+"""Each operation, and the module of its folder that lists what is shipped of it."""
 TENSOR_CORE = re.compile(r"^(HGMMA|QGMMA|HMMA|QMMA|IMMA|IGMMA|UTCHMMA|UTCQMMA|UTCIMMA)")
 OPERATION = re.compile(
     r"^\s+/\*([0-9a-f]{4,5})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*(.*?);", re.MULTILINE
@@ -59,9 +60,9 @@ class Facts:
 
 def shipped(arch: int, only: str = "", named: str = "") -> Iterator[Any]:
     """Variants for the chip of every op whose name starts with `only`, where theirs hold `named`."""
-    for op in OPS:
+    for op, module in OPS.items():
         if op.startswith(only):
-            variants = importlib.import_module(f"footfall_kernels.{op}").variants(arch)
+            variants = importlib.import_module(f"footfall_kernels.{op}.{module}").variants(arch)
             yield from (variant for variant in variants if named in variant.name)
 
 

@@ -18,8 +18,8 @@ from footfall.contract import (
     Tensor,
 )
 from footfall.errors import InputError
-from footfall_export.repository import STEP_OUTPUTS, step_inputs
-from footfall_export.version import Version
+from footfall_engines.repository import STEP_OUTPUTS, step_inputs
+from footfall_engines.version import Version
 from footfall_serving.repository_api import first_line
 
 CALL_TIMEOUT_S = 30.0

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from footfall.errors import InputError
-from footfall_export.repository import replacing
+from footfall_engines.repository import replacing
 
 LOCK = ".publish.lock"
 

@@ -17,7 +17,7 @@ from typing import Any
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import FootfallError, InputError
 from footfall.folder import MANIFEST, written_aside
-from footfall_export.repository import (
+from footfall_engines.repository import (
     config_path,
     live_number,
     loaded_numbers,
@@ -26,7 +26,7 @@ from footfall_export.repository import (
     write_ensemble_config,
     write_step_configs,
 )
-from footfall_export.version import (
+from footfall_engines.version import (
     Version,
     check_successor,
     next_number,

@@ -27,7 +27,7 @@ from footfall.contract import (
 )
 from footfall.errors import InputError
 from footfall.history import bucket_width, clean, encode, model_input, pad
-from footfall_export.version import Version
+from footfall_engines.version import Version
 
 Tensors = Mapping[str, NDArray[Any] | None]
 Indices = dict[str, NDArray[np.int32]]

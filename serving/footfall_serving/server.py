@@ -18,8 +18,8 @@ import psutil
 from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import writing
-from footfall_export.repository import live_number, write_step_configs
-from footfall_export.version import Version, version_folder
+from footfall_engines.repository import live_number, write_step_configs
+from footfall_engines.version import Version, version_folder
 from footfall_serving.install import server_home
 from footfall_serving.lock import locked
 from footfall_serving.ports import check_port, free_port

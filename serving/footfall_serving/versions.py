@@ -5,8 +5,8 @@ from typing import Any
 
 from footfall.contract import COMPOSING_MODELS
 from footfall.errors import InputError
-from footfall_export.repository import live_number
-from footfall_export.version import Version, version_folder, version_numbers
+from footfall_engines.repository import live_number
+from footfall_engines.version import Version, version_folder, version_numbers
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.state import read_state
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from footfall.errors import InputError
 from footfall.history import Histories, as_model_input, slices
-from footfall_training.inputs import PackedInputs
+from footfall_models.inputs import PackedInputs
 
 POOL_BATCHES = 64
 """Windows are sorted by length within a random pool of this many batches: short padding, still random."""

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from footfall_training.model import SequenceModel
-from footfall_training.ranking import Targets
-from footfall_training.scorer import ModelScorer
+from footfall_models.model import SequenceModel
+from footfall_training.evaluation.ranking import Targets
+from footfall_training.evaluation.scorer import ModelScorer
 
 PRIOR_WEIGHT = 1e-3
 """Pulls scale to 1 and bias to 0, so that a rare action's fit cannot run away."""

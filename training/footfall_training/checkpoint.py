@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from footfall.errors import InputError
 from footfall.folder import read_manifest, write_manifest, written_aside
 from footfall.history import Histories, HistoryRules
 from footfall.vocabulary import Vocabulary
-from footfall_training.dataset import Dataset
-from footfall_training.model import SequenceModel
-from footfall_training.options import ModelConfig
+from footfall_data.dataset import Dataset
+from footfall_models.config import ModelConfig
+from footfall_models.model import SequenceModel
+from footfall_models.weights import CONFIG, WEIGHTS, load_config, load_weights
 
 KIND = "checkpoint"
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,6 @@ class Checkpoint:
     def metrics(self) -> dict[str, Any]:
         metrics: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
         return metrics
-
-
-def load_config(folder: Path) -> ModelConfig:
-    """Raises InputError where config.json holds a key this Footfall does not know."""
-    options = json.loads((folder / CONFIG).read_text())
-    try:
-        return ModelConfig(**options)
-    except TypeError as error:
-        raise InputError(f"{folder / CONFIG} is not of this Footfall: {error}") from error
-
-
-def load_weights(folder: Path) -> SequenceModel:
-    """The model of any folder with config.json and weights.safetensors, in evaluation mode, on the CPU."""
-    model = SequenceModel(load_config(folder))
-    model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-    return model.eval()
 
 
 def save_checkpoint(

@@ -15,18 +15,19 @@ from footfall.errors import InputError
 from footfall.folder import make_folder, writing
 from footfall.history import newest
 from footfall.metrics import ranking_metrics
-from footfall_kernels.linear_cross_entropy import linear_cross_entropy
-from footfall_training.baselines import training_histories
+from footfall_data.dataset import Dataset, SplitName
+from footfall_data.splits import training_histories
+from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
+from footfall_models.config import ModelConfig
+from footfall_models.device import find_device, implementation_on
+from footfall_models.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
-from footfall_training.dataset import Dataset, SplitName
-from footfall_training.device import find_device, implementation_on
-from footfall_training.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
-from footfall_training.options import ModelConfig, TrainOptions
+from footfall_training.evaluation.ranking import Targets, rank_targets
+from footfall_training.evaluation.scorer import ModelScorer
+from footfall_training.options import TrainOptions
 from footfall_training.progress import TrainingProgress
-from footfall_training.ranking import Targets, rank_targets
-from footfall_training.scorer import ModelScorer
 from footfall_training.state import SAVED, STATE, load_state, save_state
 
 NUM_SAMPLES = 256

@@ -6,7 +6,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, ENGINE_OUTPUTS, EXCLUDED_INDEX, USER_ID
-from footfall_export.engine import NOBODY, Batch, IndexLists, join_histories, load_engine, unpad_list
+from footfall_engines.engine import NOBODY, Batch, IndexLists, join_histories, load_engine, unpad_list
 from footfall_serving.steps.step import Step, read, write
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from footfall.contract import RANKER, Tensor
 from footfall.errors import InputError
-from footfall_export.version import Version
+from footfall_engines.version import Version
 
 
 class Step:

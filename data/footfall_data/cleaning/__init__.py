@@ -1,0 +1,1 @@
+"""Which events of a log are dropped, and why."""

@@ -1,0 +1,127 @@
+"""The item table: title, category and price of every item, from the log itself and a table of items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from footfall.errors import InputError
+from footfall.events import CATEGORY, ITEM_COLUMNS, ITEM_ID, PRICE, TITLE
+from footfall_data.ids import as_text
+from footfall_data.logs.files import log_file, reading
+from footfall_data.logs.presets import ITEM_TABLE_COLUMNS, Preset, column_list
+
+TEXTS = (TITLE, CATEGORY)
+COMPACT_AFTER = 16
+
+
+@dataclass
+class ItemFacts:
+    """What a log's rows say about its items, by item code: commonest title and category, last price.
+
+    Rows add up batch by batch, so memory follows the items and not the events.
+    """
+
+    _texts: dict[str, list[pl.DataFrame]] = field(default_factory=lambda: {name: [] for name in TEXTS})
+    _prices: list[pl.DataFrame] = field(default_factory=list)
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Count the facts of coded rows: `item` UInt32 and any of title, category, price."""
+        for name in TEXTS:
+            if name in rows.columns:
+                facts = rows.select("item", pl.lit(text_of(rows[name])).alias("value")).drop_nulls()
+                self._texts[name].append(facts.group_by("item", "value").len("times"))
+                if len(self._texts[name]) >= COMPACT_AFTER:
+                    self._texts[name] = [_summed(self._texts[name])]
+        if PRICE in rows.columns:
+            prices = rows.select("item", pl.lit(price_of(rows[PRICE])).alias(PRICE)).drop_nulls()
+            self._prices.append(prices.unique("item", keep="last", maintain_order=True))
+
+    def table(self, ids: pl.Series) -> pl.DataFrame:
+        """Columns of ITEM_COLUMNS, one row an item of the log; `ids` String, the id of each code."""
+        table = pl.DataFrame({ITEM_ID: ids}).with_row_index("item")
+        for facts in (*(self._commonest(name) for name in TEXTS), self._last_prices()):
+            table = table.join(facts, on="item", how="left")
+        return table.select(ITEM_COLUMNS)
+
+    def _commonest(self, name: str) -> pl.DataFrame:
+        if not self._texts[name]:
+            return pl.DataFrame(schema={"item": pl.UInt32, name: pl.String})
+        ranked = _summed(self._texts[name]).sort("times", "value", descending=[True, False])
+        return ranked.unique("item", keep="first", maintain_order=True).select(
+            "item", pl.col("value").alias(name)
+        )
+
+    def _last_prices(self) -> pl.DataFrame:
+        if not self._prices:
+            return pl.DataFrame(schema={"item": pl.UInt32, PRICE: pl.Float64})
+        return pl.concat(self._prices).unique("item", keep="last")
+
+
+def read_item_table(path: Path, preset: Preset, overrides: Mapping[str, str]) -> pl.DataFrame:
+    """A table of items as item_id, title, category (String) and price (Float64), one row an item.
+
+    Of an item that occurs twice the first row counts. Raises InputError where there is no item column.
+    """
+    file = log_file(path)
+    found = file.columns()
+    chosen = {role: _column_of(role, preset, overrides, found) for role in ITEM_TABLE_COLUMNS}
+    if chosen["item"] is None:
+        raise InputError(
+            f"{path} has no item column {' or '.join(ITEM_TABLE_COLUMNS['item'])}; it has {column_list(found)} "
+            f"(name it with --item-column)"
+        )
+    wanted = {role: column for role, column in chosen.items() if column is not None}
+    with reading(file):
+        rows = file.scan().select(pl.col(column).alias(role) for role, column in wanted.items()).collect()
+    return pl.DataFrame(
+        {
+            ITEM_ID: as_text(rows["item"], f"the item column of {path}"),
+            TITLE: text_of(rows[TITLE]) if TITLE in rows.columns else None,
+            CATEGORY: text_of(rows[CATEGORY]) if CATEGORY in rows.columns else None,
+            PRICE: price_of(rows[PRICE]) if PRICE in rows.columns else None,
+        },
+        schema_overrides={TITLE: pl.String, CATEGORY: pl.String, PRICE: pl.Float64},
+    ).unique(ITEM_ID, keep="first", maintain_order=True)
+
+
+def no_facts(ids: pl.Series) -> pl.DataFrame:
+    """One row for each of `ids` String, in their order, with nothing known."""
+    nothing = {TITLE: pl.String, CATEGORY: pl.String, PRICE: pl.Float64}
+    return pl.DataFrame({ITEM_ID: ids}).with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in nothing.items()
+    )
+
+
+def complete(items: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """`items` in their order, each fact from `table` where that knows it, else as it was."""
+    joined = items.join(table, on=ITEM_ID, how="left", suffix="_table", maintain_order="left")
+    facts = [pl.coalesce(f"{name}_table", name).alias(name) for name in (*TEXTS, PRICE)]
+    return joined.select(ITEM_ID, *facts)
+
+
+def text_of(values: pl.Series) -> pl.Series:
+    """Stripped text, null where empty; a list (a path of categories) is joined by " > "."""
+    if values.dtype == pl.List(pl.List(pl.String)):
+        values = values.list.first()
+    if values.dtype == pl.List(pl.String):
+        values = values.list.join(" > ")
+    return as_text(values, values.name).str.strip_chars().replace("", None)
+
+
+def price_of(values: pl.Series) -> pl.Series:
+    """Float64, null where it is no positive number; a leading currency sign is left out."""
+    if values.dtype == pl.String:
+        values = values.str.strip_chars().str.strip_chars_start("$€£")
+    price = values.cast(pl.Float64, strict=False)
+    return price.set(~(price > 0).fill_null(value=False), None)
+
+
+def _column_of(role: str, preset: Preset, overrides: Mapping[str, str], found: Sequence[str]) -> str | None:
+    candidates = (overrides.get(role), *getattr(preset, role), *ITEM_TABLE_COLUMNS[role])
+    return next((column for column in candidates if column in found), None)
+
+
+def _summed(facts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(facts).group_by("item", "value").agg(pl.col("times").sum())

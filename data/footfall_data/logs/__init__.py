@@ -1,0 +1,1 @@
+"""Log files: their formats, presets and times."""

@@ -1,0 +1,147 @@
+"""HistoryEncoder: the state after each history, of returning users by way of the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from footfall.history import ModelInput
+from footfall_engines.captured_passes import CapturedPasses, Pass
+from footfall_engines.engine import NOBODY
+from footfall_engines.user_cache import UserCache
+from footfall_kernels.implementations import ImplementationName
+from footfall_models.cached_contexts import KeepingContext, KeysValues, ReturningContext
+from footfall_models.contexts import Context
+from footfall_models.graph import RankerGraph
+from footfall_models.inputs import PackedInputs
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One row of a batch: its user and events int32 [4, events]; `cached` of them are in `sequence` of the cache."""
+
+    row: int
+    user: bytes
+    events: NDArray[np.int32]
+    cached: int = 0
+    sequence: int | None = None
+
+    @property
+    def new(self) -> int:
+        return self.events.shape[1] - self.cached
+
+
+class HistoryEncoder:
+    """Encodes packed histories by a graph's model, in its precision, on the device it lies on."""
+
+    def __init__(
+        self, graph: RankerGraph, device: torch.device, implementation: ImplementationName, cache_bytes: int
+    ) -> None:
+        self._graph, self._device, self._implementation = graph, device, implementation
+        self.cache = UserCache(
+            graph.model.config, graph.model.item_table().dtype, device, implementation, cache_bytes
+        )
+        self.cached_events = 0
+        # The reference decides on the host, which no graph can hold.
+        captured = device.type == "cuda" and implementation == "triton"
+        self._whole = CapturedPasses(self._pass_over) if captured else self._pass_over
+
+    def states(self, history: ModelInput, users: Sequence[bytes]) -> Tensor:
+        """After each history's last event [users, width]; zeros for an empty one. users: NOBODY where unknown."""
+        lengths = np.diff(history.offsets)
+        states = self._graph.model.item_table().new_zeros(len(lengths), self._graph.model.config.width)
+        columns = np.stack(history.columns)
+        visits = [
+            Visit(row, user, columns[:, start : start + length])
+            for row, (user, start, length) in enumerate(
+                zip(users, history.offsets[:-1].tolist(), lengths.tolist(), strict=True)
+            )
+            if length
+        ]
+        whole, returning = self._sort(visits, states)
+        with self.cache.writing(_reserved((*whole, *returning))):
+            for group, run in ((returning, self._continue), (whole, self._begin)):
+                if group:
+                    rows = torch.tensor([visit.row for visit in group], device=self._device)
+                    states[rows] = run(group)
+        for visit in (*whole, *returning):
+            if visit.sequence is not None:
+                self.cache.store(visit.user, visit.sequence, visit.events, states[visit.row])
+        return states
+
+    def _sort(self, visits: list[Visit], states: Tensor) -> tuple[list[Visit], list[Visit]]:
+        """Visits to encode whole and to continue, with room in the cache where there is; unchanged ones are done."""
+        batch = {visit.user for visit in visits}
+        whole: list[Visit] = []
+        returning: list[Visit] = []
+        seen = {NOBODY}
+        for visit in visits:
+            if visit.user in seen:  # twice in one batch: the first is kept
+                whole.append(visit)
+                continue
+            seen.add(visit.user)
+            entry = self.cache.find(visit.user, visit.events)
+            cached = 0 if entry is None else entry.events.shape[1]
+            if entry is not None and cached == visit.events.shape[1]:
+                states[visit.row] = entry.state
+                self.cached_events += cached
+                continue
+            # A pass over the past costs less than decoding more events than it has.
+            if entry is None or visit.events.shape[1] > 2 * cached:
+                self.cache.drop(visit.user)
+                cached = 0
+            sequence = self.cache.reserve(visit.user, visit.events.shape[1] - cached, keep=batch)
+            if sequence is None:
+                self.cache.drop(visit.user)
+                whole.append(visit)
+            else:
+                group = returning if cached else whole
+                group.append(replace(visit, cached=cached, sequence=sequence))
+                self.cached_events += cached
+        return whole, returning
+
+    def _begin(self, visits: list[Visit]) -> Tensor:
+        """Encode whole histories."""
+        inputs = self._inputs(visits)
+        hidden, kept = self._whole(inputs)
+        return self._finish(visits, inputs, hidden, kept)
+
+    def _pass_over(self, inputs: PackedInputs) -> Pass:
+        context = KeepingContext(inputs, self._implementation, self._graph.model.config.max_length)
+        return self._run(context, inputs), context.kept
+
+    def _continue(self, visits: list[Visit]) -> Tensor:
+        """Encode only the new events."""
+        inputs = self._inputs(visits)
+        sequences = list(_reserved(visits).values())
+        most = max(visit.new for visit in visits)
+        context = ReturningContext(inputs, self._implementation, self.cache.layers, sequences, most)
+        return self._finish(visits, inputs, self._run(context, inputs), context.kept)
+
+    def _run(self, context: Context, inputs: PackedInputs) -> Tensor:
+        events = self._graph.known_events(inputs.item, inputs.action, inputs.gap)
+        return self._graph.model.encode_in(context, *events, inputs.position)
+
+    def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: KeysValues) -> Tensor:
+        """Cache what is to be kept; the states [visits, width] after the last events."""
+        rows = {visit.sequence: visit.new for visit in visits if visit.sequence is not None}
+        if rows:
+            is_kept = [visit.sequence is not None for visit in visits]
+            events = np.flatnonzero(np.repeat(is_kept, [visit.new for visit in visits]))
+            self.cache.append(rows, torch.from_numpy(events).to(self._device), kept, inputs.time)
+        return hidden[inputs.offsets[1:] - 1]
+
+    def _inputs(self, visits: list[Visit]) -> PackedInputs:
+        """The events of each visit that are not cached."""
+        columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
+        new = [visit.new for visit in visits]
+        inputs = ModelInput.of(columns, np.cumsum([0, *new]))
+        return PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))
+
+
+def _reserved(visits: Sequence[Visit]) -> dict[bytes, int]:
+    """The sequence of each user that has one, in the order of the visits."""
+    return {visit.user: visit.sequence for visit in visits if visit.sequence is not None}

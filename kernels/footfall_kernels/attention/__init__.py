@@ -1,0 +1,1 @@
+"""Attention over packed histories: softmax or SiLU, forward and backward."""

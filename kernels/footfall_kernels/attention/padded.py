@@ -1,0 +1,40 @@
+"""attend_padded: attention of padded batches, the packed reference's arithmetic in operations that ONNX has."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.groups import is_plain
+from footfall_kernels.attention.pairs import look_up, number_pairs, pair_table, weigh
+from footfall_kernels.attention.rules import AttentionRules
+from footfall_kernels.buckets import bucket_by_comparison
+
+
+def attend_padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rules: AttentionRules,
+    *,
+    time: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+) -> Tensor:
+    """As `attention`, of histories filled from the left: [batch, heads, length, head_dim] each, and so the result.
+
+    Padding stands behind every real event, so the causal mask hides it; what its own rows become means nothing.
+    time int32 [batch, length], seconds, at most 2**31 - 1 apart; tables [heads, buckets]. Differentiable by autograd;
+    traceable with any batch and length left free.
+    """
+    extras = Extras(None, time, position_bias, time_bias)
+    if is_plain(rules, extras):
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=rules.scale)
+    pair = number_pairs(
+        0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,
+        device=query.device, time=time,
+    )  # fmt: skip
+    wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
+    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias
+    return torch.matmul(weigh(scores, rules).to(value.dtype), value)

@@ -1,0 +1,1 @@
+"""Attention of new events to a cached past."""

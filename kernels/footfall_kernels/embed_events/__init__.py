@@ -1,0 +1,1 @@
+"""Sum of the embeddings of an event's parts."""

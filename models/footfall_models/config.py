@@ -1,0 +1,43 @@
+"""ModelConfig: the sizes of a model. Light, so that the help of `footfall train` is too."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from footfall.errors import InputError, check_choice
+from footfall_kernels.attention.rules import MAX_LENGTH
+
+EncoderName = Literal["softmax", "hstu"]
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a SequenceModel; counts leave padding out."""
+
+    num_items: int
+    num_actions: int
+    width: int = 128
+    num_layers: int = 2
+    num_heads: int = 2
+    max_length: int = 50
+    dropout: float = 0.5
+    encoder: EncoderName = "softmax"
+
+    def __post_init__(self) -> None:
+        for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.width % self.num_heads:
+            raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.max_length > MAX_LENGTH:
+            raise InputError(f"max_length is {self.max_length}, attention takes at most {MAX_LENGTH}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
+        check_choice("encoder", self.encoder, get_args(EncoderName))
+
+
+def check_device_name(device: str) -> None:
+    """Whether this machine has the device is for footfall_models.device to say."""
+    if not DEVICE.fullmatch(device):
+        raise InputError(f"unknown device {device!r}; there are cpu, cuda and cuda:N")

@@ -1,0 +1,90 @@
+"""RankerGraph: from padded histories to a ranked list, the one definition that every engine runs."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from footfall.contract import NUM_GAPS, PADDING_INDEX
+from footfall_models.model import SequenceModel
+
+
+class RankerGraph(nn.Module):
+    """A SequenceModel with exclusions, candidates, the list for an empty history and the top k in the graph.
+
+    `precision` is the encoder's; scores, probabilities and the top k are always fp32.
+    """
+
+    item_table: Tensor
+    item_popularity: Tensor
+    action_prior: Tensor
+
+    def __init__(self, model: SequenceModel, max_top_k: int, precision: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.has_own_table = precision != torch.float32  # in fp32 the encoder's serves both
+        if self.has_own_table:
+            self.register_buffer("item_table", model.item_table().detach().clone())
+        self.register_buffer("item_popularity", model.item_popularity.detach().float().clone())
+        self.register_buffer("action_prior", model.action_prior.detach().float().clone())
+        self.model = model.to(precision)
+        self.num_items = model.config.num_items
+        self.num_actions = model.config.num_actions
+        self.top_k = min(max_top_k, self.num_items)
+
+    def forward(
+        self,
+        history_item: Tensor,
+        history_action: Tensor,
+        history_gap: Tensor,
+        history_time: Tensor,
+        history_length: Tensor,
+        excluded_index: Tensor,
+        candidate_index: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """contract.ENGINE_INPUTS, int32 [users, ...], to contract.ENGINE_OUTPUTS."""
+        events = self.known_events(history_item, history_action, history_gap)
+        hidden = self.model.encode_padded(*events, history_time)
+        last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
+        state = hidden.gather(1, last).squeeze(1)  # [users, width]
+        empty = history_length == 0  # [users, 1]
+        probability, vector = self.describe(state, empty)
+        index, score = self.best(vector, empty, excluded_index, candidate_index)
+        return index, score, probability, vector
+
+    def known_events(self, item: Tensor, action: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """int64 indices the model's tables hold, of events laid out in any shape."""
+        return known(item, self.num_items), known(action, self.num_actions), known(gap, NUM_GAPS - 1)
+
+    def describe(self, state: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+        """Action probabilities and user vectors of states [users, width]; empty bool [users, 1]: no history."""
+        probability = functional.softmax(self.model.action_logits(state).float(), dim=1)
+        return torch.where(empty, self.action_prior, probability), torch.where(empty, 0.0, state.float())
+
+    def best(
+        self, vector: Tensor, empty: Tensor, excluded_index: Tensor, candidate_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The top_k items: index int32 and score [users, top_k]."""
+        score = torch.where(empty, self.item_popularity, vector @ self.scoring_table().T)
+        score = score.masked_fill(self._blocked(excluded_index, candidate_index), -torch.inf)
+        item_score, item_index = score.topk(self.top_k, dim=1)
+        return torch.where(torch.isinf(item_score), PADDING_INDEX, item_index).int(), item_score
+
+    def scoring_table(self) -> Tensor:
+        """fp32 [num_items + 1, width]."""
+        return self.item_table if self.has_own_table else self.model.item_table()
+
+    def _blocked(self, excluded_index: Tensor, candidate_index: Tensor) -> Tensor:
+        """Items that may not be listed: bool [users, num_items + 1]; padding entries fall on column 0."""
+        none = torch.zeros(
+            excluded_index.shape[0], self.num_items + 1, dtype=torch.bool, device=excluded_index.device
+        )
+        excluded = none.scatter(1, known(excluded_index, self.num_items), True)
+        candidate = none.scatter(1, known(candidate_index, self.num_items), True)
+        restricted = (candidate_index != PADDING_INDEX).any(dim=1, keepdim=True)
+        blocked = excluded | (restricted & ~candidate)
+        is_padding = torch.arange(self.num_items + 1, device=none.device) == PADDING_INDEX
+        return blocked | is_padding
+
+
+def known(index: Tensor, largest: int) -> Tensor:
+    """int64 indices; one outside 1..largest counts as padding."""
+    return torch.where((index > PADDING_INDEX) & (index <= largest), index, PADDING_INDEX).long()

@@ -1,0 +1,111 @@
+"""SequenceModel: a causal encoder over packed histories, a transformer or HSTU.
+
+SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, or HSTU (Zhai et al., arXiv 2402.17152); action and
+time-gap embeddings, a tied output and a second head for the next action. Items are compared by direction alone:
+states have the length SCORE_SCALE and, once trained, item rows the length 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+from footfall.contract import NUM_GAPS, PADDING_INDEX
+from footfall_kernels.implementations import ImplementationName
+from footfall_models.config import ModelConfig
+from footfall_models.contexts import Context, PackedContext, PaddedContext
+from footfall_models.encoders import LAYERS
+from footfall_models.inputs import PackedInputs
+
+EMBEDDING_STD = 0.02
+SCORE_SCALE = 20.0
+"""Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
+
+
+class SequenceModel(nn.Module):
+    """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
+
+    item_popularity: Tensor
+    action_prior: Tensor
+    action_scale: Tensor
+    action_bias: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item_embedding = nn.Embedding(config.num_items + 1, config.width, padding_idx=PADDING_INDEX)
+        self.action_embedding = nn.Embedding(config.num_actions + 1, config.width, padding_idx=PADDING_INDEX)
+        self.position_embedding = nn.Embedding(config.max_length, config.width)
+        self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        layer = LAYERS[config.encoder]
+        self.blocks = nn.ModuleList(layer(config, number) for number in range(config.num_layers))
+        self.final_norm = nn.LayerNorm(config.width)
+        self.action_head = nn.Linear(config.width, config.num_actions)
+        # Set after training: the list for an empty history, and the calibration of the action head.
+        self.register_buffer("item_popularity", torch.zeros(config.num_items + 1))
+        self.register_buffer("action_prior", torch.full((config.num_actions,), 1 / config.num_actions))
+        self.register_buffer("action_scale", torch.ones(config.num_actions))
+        self.register_buffer("action_bias", torch.zeros(config.num_actions))
+        self.apply(_initialise)
+
+    def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
+        """Packed: float [events, width]."""
+        context = PackedContext(inputs, implementation, self.config.max_length)
+        return self.encode_in(context, inputs.item, inputs.action, inputs.gap, inputs.position)
+
+    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, time: Tensor) -> Tensor:
+        """Padded from the left: int [users, length] each -> float [users, length, width]."""
+        position = torch.arange(item.shape[1], device=item.device)
+        return self.encode_in(PaddedContext(time), item, action, gap, position)
+
+    def encode_in(
+        self, context: Context, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
+    ) -> Tensor:
+        """Indices [...] of events that lie as `context` says -> float [..., width]."""
+        others = (self.action_embedding, self.gap_embedding, self.position_embedding)
+        tables = (self.item_table(), *(embedding.weight for embedding in others))
+        tokens = context.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
+        tokens = self.dropout(tokens)
+        for layer in self.blocks:
+            tokens = layer(tokens, context)
+        return functional.normalize(self.final_norm(tokens), dim=-1) * SCORE_SCALE
+
+    def item_table(self) -> Tensor:
+        """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""
+        table: Tensor = self.item_embedding.weight
+        return table
+
+    def action_logits(self, hidden: Tensor) -> Tensor:
+        """Calibrated logits of the next event's action: [..., width] -> [..., num_actions]."""
+        logits: Tensor = self.action_head(hidden)
+        return logits * self.action_scale + self.action_bias
+
+
+class UnitRows(nn.Module):
+    """Parametrization of a table: every row divided by its length; the padding row stays 0."""
+
+    def forward(self, table: Tensor) -> Tensor:
+        return functional.normalize(table, dim=1)
+
+
+def hold_items_to_unit_length(model: SequenceModel) -> None:
+    """For training: from here on the model reads and scores with item rows of length 1."""
+    parametrize.register_parametrization(model.item_embedding, "weight", UnitRows())
+
+
+def keep_items_at_unit_length(model: SequenceModel) -> None:
+    """After training: the rows of length 1 become the plain weights that checkpoints and engines know."""
+    parametrize.remove_parametrizations(model.item_embedding, "weight", leave_parametrized=True)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=EMBEDDING_STD)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx].detach())
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

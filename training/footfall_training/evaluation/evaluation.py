@@ -1,0 +1,70 @@
+"""Evaluation: a checkpoint beside the baselines, by the protocol of footfall_training.evaluation.ranking."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from footfall.errors import InputError
+from footfall.metrics import probability_metrics, ranking_metrics
+from footfall_data.dataset import Dataset, SplitName
+from footfall_data.splits import training_histories
+from footfall_models.device import find_device
+from footfall_training.checkpoint import Checkpoint
+from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
+from footfall_training.evaluation.ranking import Part, Scorer, Targets, rank_targets
+from footfall_training.evaluation.scorer import ModelScorer
+
+
+def evaluate(
+    checkpoint_folder: Path,
+    dataset: Dataset,
+    split: SplitName,
+    part: Part,
+    *,
+    keep_seen: bool = False,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """{"users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
+
+    Raises InputError where the checkpoint was trained on other vocabularies than the data set's, NotReadyError
+    where the device is not there.
+    """
+    torch_device = find_device(device)
+    checkpoint = Checkpoint.open(checkpoint_folder)
+    for kind, known, needed in (
+        ("items", checkpoint.items, dataset.items),
+        ("actions", checkpoint.actions, dataset.actions),
+    ):
+        if known.fingerprint() != needed.fingerprint():
+            raise InputError(
+                f"{checkpoint_folder} knows {len(known)} {kind}, {dataset.folder} has {len(needed)} others or in"
+                " another order: evaluate on the data set it was trained on"
+            )
+    targets = Targets.of(dataset, split, part)
+    num_items = len(dataset.items)
+    training = training_histories(dataset, split)
+    model = ModelScorer(checkpoint.load_model().to(torch_device), torch_device)
+    scorers: dict[str, Scorer] = {
+        "popularity": Popularity(training, num_items),
+        "last-item neighbour": LastItemNeighbour(training, num_items),
+        "model": model,
+    }
+    ranking = {
+        name: ranking_metrics(rank_targets(scorer, targets, num_items, keep_seen=keep_seen))
+        for name, scorer in scorers.items()
+    }
+    return {"users": len(targets), "ranking": ranking, "actions": _action_metrics(model, targets, dataset)}
+
+
+def _action_metrics(
+    model: ModelScorer, targets: Targets, dataset: Dataset
+) -> dict[str, dict[str, float | None]]:
+    """None is what a metric has no value for: NaN is not JSON."""
+    probability = model.action_probability(targets.histories)
+    metrics: dict[str, dict[str, float | None]] = {}
+    for index, name in enumerate(dataset.actions, start=1):
+        happened = targets.next_action == index
+        scores = probability_metrics(probability[:, index - 1], happened)
+        known = {score: None if math.isnan(value) else value for score, value in scores.items()}
+        metrics[name.decode()] = {"share": float(happened.mean()), **known}
+    return metrics

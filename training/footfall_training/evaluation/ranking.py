@@ -1,0 +1,81 @@
+"""Ranking: the target's place when the whole catalogue is ranked.
+
+The protocol (DESIGN section 5): history = all events before the target; seen items are removed, as the server
+does, so a target that was seen before cannot be found; ties in score are broken against the target.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footfall.contract import PADDING_INDEX
+from footfall.errors import InputError
+from footfall.history import Histories, slices
+from footfall_data.dataset import Dataset, SplitName
+
+Part = Literal["validation", "test"]
+BATCH_SCORES = 1 << 24
+"""Scores held at once: 64 MiB in fp32, whatever the number of users."""
+
+
+class Scorer(Protocol):
+    """Anything that can rank: higher is better; column 0 is padding and ignored."""
+
+    def scores(self, histories: Histories) -> NDArray[np.float32]:
+        """float32 [users, num_items + 1]."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Users with an event to predict: their histories before it, and the event itself."""
+
+    histories: Histories
+    next_item: NDArray[np.int32]
+    next_action: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: SplitName, part: Part, most: int | None = None) -> "Targets":
+        """All targets of a split's part, or `most` of them spread evenly over the users."""
+        target_at = getattr(dataset.split(split), f"{part}_at")
+        users = np.flatnonzero(target_at > 0)
+        if not len(users):
+            raise InputError(f"{dataset.folder} has no user with a {part} event in its {split} split")
+        if most is not None and most < len(users):
+            users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
+        first = dataset.histories.offsets[:-1][users]
+        position = first + target_at[users]
+        whole = dataset.histories
+        return cls(slices(whole, first, position), whole.item[position], whole.action[position])
+
+    def __len__(self) -> int:
+        return len(self.next_item)
+
+
+def rank_targets(
+    scorer: Scorer, targets: Targets, num_items: int, *, keep_seen: bool = False
+) -> NDArray[np.int64]:
+    """Each target's place in its user's list, from 1: int64 [targets]; num_items + 1 = cannot be found."""
+    ranks = np.empty(len(targets), dtype=np.int64)
+    batch = max(BATCH_SCORES // (num_items + 1), 1)
+    for start in range(0, len(targets), batch):
+        end = min(start + batch, len(targets))
+        offsets = targets.histories.offsets
+        histories = slices(targets.histories, offsets[start:end], offsets[start + 1 : end + 1])
+        scores = scorer.scores(histories)
+        ranks[start:end] = _rank(scores, histories, targets.next_item[start:end], keep_seen)
+    return ranks
+
+
+def _rank(
+    scores: NDArray[np.float32], histories: Histories, target: NDArray[np.int32], keep_seen: bool
+) -> NDArray[np.int64]:
+    row = np.arange(len(target))
+    scores[:, PADDING_INDEX] = -np.inf
+    if not keep_seen:
+        scores[np.repeat(row, histories.lengths), histories.item] = -np.inf
+    target_score = scores[row, target]
+    # The target itself compares equal, so the count of scores at least as high is the pessimistic rank.
+    rank = np.count_nonzero(scores >= target_score[:, None], axis=1)
+    return np.where(np.isneginf(target_score), scores.shape[1], rank)
