@@ -54,7 +54,9 @@ def clean_slowly(user: list[tuple[int, int, int]], repeat_ms: int) -> list[tuple
     return kept
 
 
-event = st.tuples(st.integers(1, 3), st.integers(1, 2), st.sampled_from([0, 1, 2_000, 4_000, 9_000, 20_000]))
+event = st.tuples(
+    st.integers(1, 3), st.integers(1, 2), st.sampled_from([UNKNOWN_TIME, 0, 1, 2_000, 4_000, 9_000])
+)
 users = st.lists(st.lists(event, max_size=12), min_size=1, max_size=5)
 
 
@@ -86,6 +88,13 @@ def test_sorting_is_stable_and_leaves_a_history_with_an_unknown_time_alone() -> 
     tied = [(1, 1, 5), (2, 1, 5), (3, 1, 4)]
     partly_unknown = [(1, 1, 9), (2, 1, UNKNOWN_TIME), (3, 1, 4)]
     assert rows(sort_by_time(pack(tied, partly_unknown))) == [[tied[2], tied[0], tied[1]], partly_unknown]
+
+
+def test_the_time_0_is_a_time_like_any_other() -> None:
+    histories = pack([(1, 1, 6_000), (1, 1, 0), (2, 1, 4_000), (1, 1, 2_000)])
+    assert rows(clean(histories, RULES)) == [[(1, 1, 0), (2, 1, 4_000)]]
+    assert time_gaps(pack([(1, 1, 0), (2, 1, 4_000)])).tolist() == [0, 4]
+    assert seconds(pack([(1, 1, 0), (2, 1, 4_000)])).tolist() == [-TIME_ORIGIN_S, 4 - TIME_ORIGIN_S]
 
 
 def test_newest_keeps_the_end_of_each_history_and_empty_histories() -> None:

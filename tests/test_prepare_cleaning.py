@@ -44,12 +44,17 @@ def test_missing_fields_are_dropped_whichever_it_is(tmp_path: Path) -> None:
         ("u", "", "view", 3),
         ("u", "i", "", 4),
         ("u", "i", "view", None),
-        ("u", "i", "view", -MS),
     ]
     report = report_of(events, tmp_path)
-    assert dropped(report) == {"missing field": 5}
+    assert dropped(report) == {"missing field": 4}
     assert rows(report, "missing field") == [2, 3, 4], "three examples, the first ones"
     assert report["events"] == 1
+
+
+def test_an_event_at_the_time_0_is_kept_like_any_other(tmp_path: Path) -> None:
+    report = report_of([("u", "i", "view", -MS), ("u", "j", "view", 1 - MS)], tmp_path, time_unit="ms")
+    assert dropped(report) == {}
+    assert report["time_span"] == {"first": "1970-01-01T00:00:00Z", "last": "1970-01-01T00:00:00.001Z"}
 
 
 def test_ids_longer_than_the_contract_allows_are_dropped(tmp_path: Path) -> None:

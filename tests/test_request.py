@@ -14,6 +14,7 @@ from footfall.contract import (
     MAX_EVENTS_READ,
     PADDING_INDEX,
     UNKNOWN_INDEX,
+    UNKNOWN_TIME,
 )
 from footfall.errors import InputError
 from footfall_engines.version import Version, version_folder
@@ -64,9 +65,21 @@ def test_a_malformed_request_is_refused_with_the_value(changes: dict[str, Any], 
 def test_what_is_left_out_gets_the_contracts_defaults() -> None:
     request = read_request(tensors(), max_top_k=100)
     assert request.actions == [b"", b""]
-    assert request.times.tolist() == [0, 0]
+    assert request.times.tolist() == [UNKNOWN_TIME, UNKNOWN_TIME]
     assert (request.top_k, request.candidates, request.exclude_seen) == (20, None, True)
     assert read_request(tensors(), max_top_k=7).top_k == 7
+
+
+def test_the_smallest_int64_is_an_unknown_time_and_0_is_1970(version: Version) -> None:
+    ids = texts(*version.items.ids([2, 2, 9]))
+    known = read_request({"item_id": ids, "timestamp": np.array([[9_000, 0, 4_000]])}, max_top_k=100)
+    indices, _, _ = to_indices(known, version)
+    assert indices["history_item"].tolist() == [2, 9, 2], "in the order of their times, none taken as unknown"
+    assert indices["history_gap"].tolist() == [0, 4, 4], "bit lengths of 4 and 5 seconds, and 1"
+    partly = read_request({"item_id": ids, "timestamp": np.array([[9_000, -(2**63), 4_000]])}, max_top_k=100)
+    indices, _, _ = to_indices(partly, version)
+    assert indices["history_item"].tolist() == [2, 2, 9], "left as they came"
+    assert indices["history_gap"].tolist() == [0, 0, 0]
 
 
 def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> None:

@@ -17,8 +17,8 @@ FIRST_INDEX = 1
 UNKNOWN_INDEX = 2**31 - 1
 """A candidate the vocabulary does not know: past every catalogue, so it never scores."""
 
-UNKNOWN_TIME = 0
-"""Epoch milliseconds of an event whose time is not known."""
+UNKNOWN_TIME = -(2**63)
+"""In place of the epoch milliseconds of an event whose time is not known: no time there is, as 0 is one (1970)."""
 
 TIME_ORIGIN_S = 1_000_000_000
 """Epoch seconds that a model counts an event's time from, so that int32 holds the years 1933 to 2069."""

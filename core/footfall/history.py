@@ -28,7 +28,7 @@ MS_PER_SECOND = 1000
 class Histories:
     """Packed histories: user u owns the events offsets[u]:offsets[u + 1], oldest first.
 
-    item int32 [events], action uint8 [events], time int64 [events] (epoch ms, 0 unknown),
+    item int32 [events], action uint8 [events], time int64 [events] (epoch ms or UNKNOWN_TIME),
     offsets int64 [users + 1].
     """
 

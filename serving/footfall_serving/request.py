@@ -155,8 +155,12 @@ def _times(values: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
     if values is None:
         return np.full(count, UNKNOWN_TIME, dtype=np.int64)
     times: NDArray[np.int64] = values[-MAX_EVENTS_READ:].astype(np.int64)
-    if len(times) and times.min() < 0:
-        raise InputError(f"timestamp holds {times.min()}: epoch milliseconds are not negative, 0 is unknown")
+    negative = times[(times < 0) & (times != UNKNOWN_TIME)]
+    if len(negative):
+        raise InputError(
+            f"timestamp holds {negative[0]}: epoch milliseconds are not negative; an unknown time is {UNKNOWN_TIME}, "
+            "and where all are unknown timestamp is left out"
+        )
     return times
 
 

@@ -139,7 +139,7 @@ class LogReader:
         return rows.select("user", "item", "action", "time", "row")
 
     def _times(self, values: pl.Series, place: Place) -> pl.Series:
-        """Epoch ms Int64, null where missing; 0 is the contract's unknown time, so it is missing too."""
+        """Epoch ms Int64, null where missing."""
         if values.dtype == pl.String:
             values = values.replace("", None)
         if values.null_count() == len(values):
@@ -153,7 +153,7 @@ class LogReader:
         broken = (time.is_null() & values.is_not_null()) | (time < 0).fill_null(value=False)
         if broken.any():
             raise self._bad_time(values, broken, place, time_format.description)
-        return time.replace(0, None)
+        return time
 
     def _bad_time(self, values: pl.Series, bad: pl.Series, place: Place, expected: str) -> InputError:
         at = int(bad.arg_max() or 0)
