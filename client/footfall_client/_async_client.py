@@ -11,7 +11,7 @@ from footfall_client import _settings
 from footfall_client._calls import Attempts, Call, Calls, Flow
 from footfall_client._codec import History
 from footfall_client._connection import Connection
-from footfall_client._exceptions import FootfallClientError, translate
+from footfall_client._exceptions import FootfallClientError, InvalidRequest, translate
 from footfall_client._settings import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Settings
 from footfall_client._types import ModelState, Recommendation
 
@@ -84,7 +84,12 @@ class AsyncClient:
         try:
             call = next(flow)
             while True:
-                call = flow.send(await self._make(call, attempts))
+                try:
+                    answer = await self._make(call, attempts)
+                except InvalidRequest as refusal:
+                    call = flow.throw(refusal)
+                else:
+                    call = flow.send(answer)
         except StopIteration as stop:
             result: Result = stop.value
             return result

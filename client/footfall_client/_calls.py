@@ -1,6 +1,7 @@
 """Calls: what each method of a client asks of the server, written once for the sync and the async client.
 
-A flow is a generator that yields the calls to make and is sent their answers; a client carries them out.
+A flow is a generator that yields the calls to make and is sent their answers, or is thrown the refusal of a request;
+a client carries them out.
 """
 
 import time
@@ -11,7 +12,12 @@ from typing import Any, Literal, TypeVar
 
 from footfall_client import _checks
 from footfall_client._codec import History, ServedModel, Tensors, decode, encode, version_of
-from footfall_client._exceptions import DeadlineExceeded, FootfallClientError, Unavailable
+from footfall_client._exceptions import (
+    DeadlineExceeded,
+    FootfallClientError,
+    InvalidRequest,
+    Unavailable,
+)
 from footfall_client._types import ModelState, Recommendation
 
 Result = TypeVar("Result")
@@ -31,34 +37,35 @@ class Call:
 Flow = Generator[Call, Any, Result]
 
 
-@dataclass
 class Calls:
-    """The flows, and what they remember of the served model."""
-
-    _served: dict[int, ServedModel] = field(default_factory=dict)
+    """The flows. They remember nothing of the served model, as a swap may change all of it."""
 
     def recommend(
         self, history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool, user: str | None
     ) -> Flow[Recommendation]:
-        answer = yield Call("infer", encode(history, k, candidates, exclude_seen, user))
-        served = yield from self._served_model(version_of(answer))
-        return decode(answer, served.actions)
+        return decode((yield Call("infer", encode(history, k, candidates, exclude_seen, user))))
 
     def score(
         self, history: History, candidates: Sequence[str], user: str | None
     ) -> Flow[dict[str, float | None]]:
         """In parts no longer than the server's longest list; again if a swap came between two parts."""
         history = _checks.as_list("history", history)  # sent with every part
-        scores: dict[str, float | None] = dict.fromkeys(_checks.ids("candidates", candidates))
-        served = yield from self._newest()
+        candidates = list(dict.fromkeys(_checks.ids("candidates", candidates)))
         for _ in range(SCORE_ATTEMPTS):
+            served = yield from self._served_model()
+            scores: dict[str, float | None] = dict.fromkeys(candidates)
             versions = set()
-            for part in _parts(list(scores), served.max_top_k):
-                tensors = encode(history, len(part), part, exclude_seen=False, user=user)
-                answer = yield Call("infer", tensors)
-                versions.add(version_of(answer))
-                listed = decode(answer, (yield from self._served_model(version_of(answer))).actions)
-                scores |= dict.fromkeys(part) | {item.id: item.score for item in listed.items}
+            try:
+                for part in _parts(candidates, served.max_top_k):
+                    answer = yield Call(
+                        "infer", encode(history, len(part), part, exclude_seen=False, user=user)
+                    )
+                    versions.add(version_of(answer))
+                    scores |= {item.id: item.score for item in decode(answer).items}
+            except InvalidRequest:
+                if (yield from self._served_model()) == served:
+                    raise
+                continue  # a swap came, to a version with another longest list
             if len(versions) <= 1:
                 return scores
         raise Unavailable("versions changed during every attempt to score all candidates by one")
@@ -70,17 +77,8 @@ class Calls:
         rows = yield Call("get_model_repository_index")
         return tuple(ModelState(row["name"], row.get("version", ""), row.get("state", "")) for row in rows)
 
-    def _served_model(self, version: int) -> Flow[ServedModel]:
-        """What is known of `version`; an older one, gone from the configuration, has a prefix of its actions."""
-        if version not in self._served:
-            newest = yield from self._newest()
-            self._served[version] = newest
-        return self._served[version]
-
-    def _newest(self) -> Flow[ServedModel]:
-        served = ServedModel.of((yield Call("get_model_config")))
-        self._served[served.version] = served
-        return served
+    def _served_model(self) -> Flow[ServedModel]:
+        return ServedModel.of((yield Call("get_model_config")))
 
 
 def _parts(candidates: list[str], size: int) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """Codec: requests to named tensors, tensors to answers."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from footfall.contract import (
     ACTION,
+    ACTION_NAME,
     ACTION_PROBABILITY,
     CANDIDATE_ID,
     EXCLUDE_SEEN,
@@ -35,16 +35,13 @@ Tensors = Sequence[tuple[Tensor, NDArray[Any]]]
 class ServedModel:
     """What the ensemble's configuration tells of the live version."""
 
-    version: int
-    actions: tuple[str, ...]
     max_top_k: int
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "ServedModel":
         """From the configuration as a mapping, the same over gRPC and HTTP."""
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        actions = tuple(json.loads(parameters["actions"]))
-        return cls(int(parameters["version"]), actions, int(parameters["max_top_k"]))
+        return cls(int(parameters["max_top_k"]))
 
 
 def encode(
@@ -68,13 +65,13 @@ def encode(
     return tensors
 
 
-def decode(answer: Any, actions: Sequence[str]) -> Recommendation:
-    """`answer` is tritonclient's InferResult; `actions` name its probabilities in order."""
+def decode(answer: Any) -> Recommendation:
+    """`answer` is tritonclient's InferResult."""
     ids, scores = answer.as_numpy(RECOMMENDED_ID.name)[0], answer.as_numpy(SCORE.name)[0]
-    probability = answer.as_numpy(ACTION_PROBABILITY.name)[0]
+    actions, shares = answer.as_numpy(ACTION_NAME.name)[0], answer.as_numpy(ACTION_PROBABILITY.name)[0]
     return Recommendation(
         tuple(RecommendedItem(id_.decode(), float(score)) for id_, score in zip(ids, scores, strict=True)),
-        {action: float(share) for action, share in zip(actions, probability, strict=True)},
+        {action.decode(): float(share) for action, share in zip(actions, shares, strict=True)},
         answer.as_numpy(USER_VECTOR.name)[0],
         version_of(answer),
     )

@@ -80,9 +80,11 @@ REQUEST = (ITEM_ID, ACTION, TIMESTAMP, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN, USER_I
 RECOMMENDED_ID = Tensor("recommended_id", "BYTES", (-1,))
 SCORE = Tensor("score", "FP32", (-1,))
 ACTION_PROBABILITY = Tensor("action_probability", "FP32", (-1,))
+ACTION_NAME = Tensor("action_name", "BYTES", (-1,))
+"""Whose each action_probability is; in every answer, as a swap may add actions."""
 USER_VECTOR = Tensor("user_vector", "FP32", (-1,))
 MODEL_VERSION = Tensor("model_version", "INT64", (1,))
-RESPONSE = (RECOMMENDED_ID, SCORE, ACTION_PROBABILITY, USER_VECTOR, MODEL_VERSION)
+RESPONSE = (RECOMMENDED_ID, SCORE, ACTION_PROBABILITY, ACTION_NAME, USER_VECTOR, MODEL_VERSION)
 
 # Between the ensemble's steps; these are also the names of every engine's inputs and outputs. A list that
 # would be empty holds one PADDING_INDEX instead, so that no tensor between steps has length 0.

@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import (
+    ACTION_NAME,
     COMPOSING_MODELS,
     ENGINE_INPUTS,
     ENGINE_OUTPUTS,
@@ -41,7 +42,7 @@ DATA_TYPES = {
 STEP_OUTPUTS = {
     PREPROCESS: ENGINE_INPUTS,
     RANKER: ENGINE_OUTPUTS,
-    POSTPROCESS: (RECOMMENDED_ID, SCORE, MODEL_VERSION),
+    POSTPROCESS: (RECOMMENDED_ID, SCORE, ACTION_NAME, MODEL_VERSION),
 }
 INSTANCES = 1
 """Processes of each step."""

@@ -1,15 +1,18 @@
-"""Postprocess: indices back to ids, the list cut to what was asked for."""
+"""Postprocess: indices back to ids and names, the list cut to what was asked for."""
 
 from typing import Any
 
 import numpy as np
 
-from footfall.contract import ITEM_INDEX, ITEM_SCORE, MODEL_VERSION, RECOMMENDED_ID, SCORE, TOP_K
+from footfall.contract import ACTION_NAME, ITEM_INDEX, ITEM_SCORE, MODEL_VERSION, RECOMMENDED_ID, SCORE, TOP_K
 from footfall_serving.request import read_top_k
 from footfall_serving.steps.step import Step, read, write
 
 
 class Postprocess(Step):
+    def start(self) -> None:
+        self._actions = np.array(list(self.version.actions), dtype=np.object_)
+
     def answer(self, request: Any) -> list[Any]:
         index, score = read(request, ITEM_INDEX), read(request, ITEM_SCORE)
         assert index is not None and score is not None
@@ -19,5 +22,6 @@ class Postprocess(Step):
         return [
             write(RECOMMENDED_ID, np.array(ids, dtype=np.object_)),
             write(SCORE, score[0, listed]),
+            write(ACTION_NAME, self._actions),
             write(MODEL_VERSION, np.array([self.version.number], dtype=np.int64)),
         ]
