@@ -4,7 +4,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,29 @@ from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 
 COMMAND = [sys.executable, "-c", "from footfall_cli.main import main; main()", "prepare"]
+STOPPED = """
+import os, signal, sys
+import footfall_data.prepare as preparing
+step, sent = sys.argv.pop(1), int(sys.argv.pop(1))
+real = getattr(preparing, step)
+def stopping(*arguments):
+    made = real(*arguments)
+    os.kill(os.getpid(), sent)
+    return made
+setattr(preparing, step, stopping)
+from footfall_cli.main import main
+main()
+"""
+"""A prepare that sends itself a signal after one of its steps."""
+
 FILE_SIZE_LIMIT = 64 * 1024
 
 
 @pytest.fixture(scope="module")
 def big_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2 million events: over a second of work, so that a kill lands in the middle of it."""
+    """200,000 events: their files outgrow FILE_SIZE_LIMIT."""
     path = tmp_path_factory.mktemp("log") / "log.parquet"
-    count = 2_000_000
+    count = 200_000
     rows = pl.int_range(count, eager=True)
     pl.DataFrame(
         {
@@ -35,31 +49,31 @@ def big_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def wait_for(pattern: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
-    while not any(folder.glob(pattern)):
-        assert process.poll() is None, f"it ended before {pattern} appeared"
-        time.sleep(0.001)
+def prepare_stopped(step: str, sent: signal.Signals, log: Path, out: Path) -> int:
+    """The exit code of a prepare that gets the signal when `step`, a function that it calls, is done."""
+    command = [sys.executable, "-c", STOPPED, step, str(int(sent)), "prepare", str(log), "--out", str(out)]
+    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("sign", [".partial-out-*", ".partial-out-*/item.npy"])
+@pytest.fixture
+def small_log(tmp_path: Path) -> Path:
+    log = tmp_path / "small.csv"
+    log.write_text("user_id,item_id,timestamp\nu,i,1700000005\nu,i,1700000060\n")
+    return log
+
+
+@pytest.mark.parametrize("step", ["_read_rules", "complete", "write_arrays"])
 def test_a_killed_prepare_leaves_no_data_set_and_the_next_one_cleans_up(
-    sign: str, big_log: Path, tmp_path: Path
+    step: str, small_log: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with subprocess.Popen([*COMMAND, str(big_log), "--out", str(out)], stderr=subprocess.PIPE) as process:
-        try:
-            wait_for(sign, tmp_path, process)
-        finally:
-            process.kill()
-    assert process.returncode == -signal.SIGKILL
+    assert prepare_stopped(step, signal.SIGKILL, small_log, out) == -signal.SIGKILL
     assert not out.exists()
-    left = list(tmp_path.glob(".partial-out-*"))
-    assert len(left) == 1, "killed while writing"
+    (left,) = tmp_path.glob(".partial-*/content")
+    assert (left / "item.npy").exists() == (step == "write_arrays")
     with pytest.raises(InputError, match="not a finished dataset"):
-        Dataset.open(left[0])
-    small = tmp_path / "small.csv"
-    small.write_text("user_id,item_id,timestamp\nu,i,5\nu,i,60\n")
-    prepare([small], out, PrepareOptions())
+        Dataset.open(left)
+    prepare([small_log], out, PrepareOptions())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.csv"]
 
 
@@ -96,14 +110,7 @@ def test_a_disk_that_fills_up_with_the_item_table_is_no_different(tmp_path: Path
     assert sorted(tmp_path.iterdir()) == [items, log]
 
 
-def test_ctrl_c_leaves_nothing(big_log: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, str(big_log), "--out", str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        try:
-            wait_for(".partial-out-*", tmp_path, process)
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("step", ["_read_rules", "complete", "write_arrays"])
+def test_ctrl_c_leaves_nothing(step: str, small_log: Path, tmp_path: Path) -> None:
+    assert prepare_stopped(step, signal.SIGINT, small_log, tmp_path / "out") == 130
+    assert list(tmp_path.iterdir()) == [small_log]

@@ -164,7 +164,7 @@ def test_a_publish_killed_at_any_moment_leaves_one_whole_live_version(
 
 def test_a_killed_copy_is_no_version(repository: Path, tmp_path: Path) -> None:
     shutil.move(number(repository, 3), tmp_path / "delivered")
-    (number(repository, 3).parent / ".partial-3-999999").mkdir()
+    (number(repository, 3).parent / ".partial-0123abcd").mkdir()
     assert version_numbers(repository) == [1, 2]
     assert publish(tmp_path / "delivered", repository).live == 3
     assert [path.name for path in sorted((repository / "ranker").glob("[0-9.]*"))] == ["1", "2", "3"]

@@ -1,51 +1,148 @@
 """Finished folders: written aside, flushed to disk, renamed, and sealed by a manifest.
 
-Data sets, checkpoints and versions are all such folders. A folder under its own name is whole; a killed or
-failed writer leaves at most a `.partial-*` sibling that the next writer of the same name removes, and, killed
-while it replaced a folder, that one as a `.replaced-*` sibling that the next writer puts back.
+Data sets, checkpoints and versions are all such folders. A folder under its own name is whole at every instant: one
+that replaces another changes places with it in one step. A killed or failed writer leaves at most a `.partial-*`
+folder beside its target, which the next writer there removes.
 """
 
+import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, TextIO
 
 from footfall.errors import InputError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+PARTIAL = re.compile(r"\.partial-[0-9a-f]{8}")
+LOCK = "lock"
+CONTENT = "content"
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 @contextmanager
 def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success flush it and rename it to `target`.
 
-    On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False, and where
-    the disk is full or may not be written.
+    On an exception nothing is left. Raises InputError where `target` exists and `overwrite` is False, where the
+    disk is full or may not be written, and where it has to exchange two folders and cannot.
     """
-    make_folder(target.parent)
-    partial = _aside(target, "partial", os.getpid())
-    try:
-        with writing(target):
-            restore_replaced(target)
+    place = target.resolve()  # of a link, what it points to is replaced
+    with writing(target), aside(place.parent) as folder:
+        _refuse_existing(target, overwrite)
+        if place.exists():
+            _try_exchange(folder.parent, target)
+        yield folder
+        _refuse_existing(target, overwrite)  # another writer may have been faster
+        if not placed(folder, place):
             _refuse_existing(target, overwrite)
-            remove_partials(target)
-            partial.mkdir()
-            yield partial
-            flush(partial)
-            _refuse_existing(target, overwrite)  # another writer may have been faster
-            replace_folder(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        restore_replaced(target)
+            exchange(folder, place)
+            _flush_entry(place.parent)
+
+
+@contextmanager
+def aside(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, for `placed` to move to its name; what is not moved is removed.
+
+    It lies in a `.partial-*` folder whose lock its writer holds: that tells a living writer from a dead one across
+    the containers that share a disk, and across machines on NFS, whose server keeps the lock; an NFS without locks
+    is refused. A process id would tell neither.
+    """
+    make_folder(parent)
+    remove_partials(parent)
+    workspace, lock = _locked_workspace(parent)
+    with lock:
+        try:
+            (workspace / CONTENT).mkdir()
+            yield workspace / CONTENT
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def placed(folder: Path, target: Path) -> bool:
+    """Flush `folder` and rename it to `target`; False where a folder that is not empty lies there already."""
+    flush(folder)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
         raise
+    _flush_entry(target.parent)
+    return True
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two folders change places in one step, so that who reads either name always finds one.
+
+    Raises OSError where the file system cannot: NFS, for one.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def _try_exchange(workspace: Path, target: Path) -> None:
+    """Before hours of work end in a folder that cannot take its place."""
+    probes = [workspace / "one", workspace / "other"]
+    for probe in probes:
+        probe.mkdir()
+    try:
+        exchange(*probes)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be overwritten: its file system cannot exchange two folders in one step"
+            f" ({error.strerror}); remove it first, or name another folder"
+        ) from error
+
+
+def _locked_workspace(parent: Path) -> tuple[Path, TextIO]:
+    """A new `.partial-*` folder and the file whose lock is held while that is open."""
+    while True:
+        workspace = parent / f".partial-{secrets.token_hex(4)}"
+        workspace.mkdir()
+        try:
+            lock = _open_lock(workspace)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (workspace / LOCK).exists():
+                return workspace, lock
+            lock.close()
+        except FileNotFoundError:
+            continue  # a cleaner came before the lock was held
+        except BaseException:
+            shutil.rmtree(workspace, ignore_errors=True)
+            raise
+
+
+def remove_partials(parent: Path) -> None:
+    """Remove what killed writers left in `parent`; the folder of a living one is locked, and stays."""
+    for path in parent.iterdir():
+        if not PARTIAL.fullmatch(path.name):
+            continue
+        # Locked by its writer, being removed by another cleaner, or another user's.
+        with (
+            contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError),
+            _open_lock(path) as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_lock(workspace: Path) -> TextIO:
+    """Opened for writing, as NFS asks of a lock that is held alone."""
+    return (workspace / LOCK).open("a")
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
@@ -83,47 +180,6 @@ def _reason(error: OSError) -> str:
         case (str(text),) if text.endswith(" written"):  # numpy's short write: "9 requested and 4 written"
             return f"the disk is full or a limit on file sizes is reached ({text})"
     return error.strerror or str(error)
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Rename `source` to `target`, moving an old `target` out of the way first."""
-    replaced = _aside(target, "replaced", os.getpid())
-    if target.exists():
-        target.rename(replaced)
-    source.rename(target)
-    _flush_entry(target.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def restore_replaced(target: Path) -> None:
-    """Put back a folder whose writer ended, or failed here, with it out of the way and no other in its place."""
-    for replaced in _left_aside(target, "replaced"):
-        if target.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.rename(target)
-
-
-def remove_partials(target: Path) -> None:
-    """Remove what killed writers of `target` left; a living writer's folder stays."""
-    for partial in _left_aside(target, "partial"):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _aside(target: Path, kind: str, writer: int | str) -> Path:
-    return target.parent / f".{kind}-{target.name}-{writer}"
-
-
-def _left_aside(target: Path, kind: str) -> list[Path]:
-    """Folders of this kind beside `target` whose writer is dead or this process, by name."""
-    prefix = _aside(target, kind, "").name
-    found = [path for path in sorted(target.parent.iterdir()) if path.name.startswith(prefix)]
-    return [path for path in found if _is_over(path.name.removeprefix(prefix))]
-
-
-def _is_over(writer: str) -> bool:
-    """Not where `writer` is no process id: then the folder belongs to a target of a longer name."""
-    return writer.isdigit() and (int(writer) == os.getpid() or not psutil.pid_exists(int(writer)))
 
 
 def flush(folder: Path) -> None:
