@@ -59,7 +59,9 @@ class Case:
         if candidates:
             options["num_candidates"] = torch.tensor(CANDIDATES, device=device)
         if time:
-            options["time"] = gaps.cumsum(0).to(device, torch.int32)
+            happened = gaps.cumsum(0)
+            looks_back = happened + torch.randint(0, 900, (total,), generator=random)
+            options["time"] = torch.stack([happened, looks_back], 1).to(device, torch.int32)
         tables = [
             torch.randn(HEADS, buckets, generator=random).to(device) if wanted else None
             for wanted, buckets in ((position, 6), (time, 14))
@@ -123,7 +125,8 @@ def define_sequence(
         if position is not None:
             score = score + torch.stack([position[:, bits(place - column, position)] for column in seen], 1)
         if time is not None:
-            gaps = [int(options["time"][start + row] - options["time"][start + column]) for column in seen]
+            times = options["time"][start:]
+            gaps = [int(times[row, 1] - times[column, 0]) for column in seen]
             score = score + torch.stack([time[:, bits(gap, time)] for gap in gaps], 1)
         weight = (
             score.softmax(1) if case.kind == "softmax" else score * score.sigmoid() / options["normaliser"]

@@ -47,7 +47,9 @@ def make_batch(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
         bits = torch.randint(0, 32, (length,), generator=random)
         gap = ((1 << bits) - torch.randint(0, 2, (length,), generator=random)).clamp_min(0)
         times.append((LATEST - gap.sort(descending=True).values).clamp_min(0).to(torch.int32))
-    return fused, torch.cat(times)
+    time = torch.cat(times)
+    wait = torch.randint(0, 1000, time.shape, generator=random, dtype=torch.int32)
+    return fused, torch.stack([time, torch.minimum(time, LATEST - wait) + wait], 1)
 
 
 def make_tables() -> dict[str, Tensor]:
@@ -114,7 +116,7 @@ def export(module: torch.nn.Module, path: Path) -> onnxruntime.InferenceSession:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         program = torch.onnx.export(
-            module.eval(), (*example, torch.ones(3, 5, dtype=torch.int32)), dynamo=True, opset_version=20,
+            module.eval(), (*example, torch.ones(3, 5, 2, dtype=torch.int32)), dynamo=True, opset_version=20,
             dynamic_shapes=tuple(free), verbose=False,
         )  # fmt: skip
     assert program is not None

@@ -30,7 +30,7 @@ def biases(cache: PagedCache, rows: int, *, one_time: bool, num: int = 9) -> dic
     return {
         "position_bias": random(heads, 5),
         "time_bias": random(heads, num),
-        "time": seconds(batch, 1 if one_time else rows, low=10**6 - 1000, high=2 * 10**6),
+        "time": seconds(*((batch, 1) if one_time else (batch, rows, 2)), low=10**6 - 1000, high=2 * 10**6),
     }
 
 
@@ -66,7 +66,7 @@ def test_the_reference_is_the_formula_pair_by_pair(kind: str, causal: bool) -> N
     def score(sequence: int, row: int, key: Tensor, position: int, second: int) -> float:
         apart = (
             lengths[sequence] + (row if causal else 0) - position,
-            int(tables["time"][sequence, row]) - second,
+            int(tables["time"][sequence, row, 1]) - second,
         )
         return SCALE * float(q[sequence, row, 0] @ key) + sum(
             float(tables[name][0, min(max(distance, 0).bit_length(), tables[name].shape[1] - 1)])
@@ -79,7 +79,7 @@ def test_the_reference_is_the_formula_pair_by_pair(kind: str, causal: bool) -> N
             seen = range(row + 1) if causal else (row,)
             keys = [(old_k[i, 0], i, int(old_time[i])) for i in range(length)]
             keys += [
-                (k[sequence, i, 0], length + i if causal else length, int(tables["time"][sequence, i]))
+                (k[sequence, i, 0], length + i if causal else length, int(tables["time"][sequence, i, 0]))
                 for i in seen
             ]
             scores = torch.tensor([score(sequence, row, *key) for key in keys], device=DEVICE)
@@ -281,7 +281,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
         with pytest.raises(InputError, match=sentence):
             decode_attention(*rows, cache, **{**usual, **changed})
 
-    table, one, each = random(2, 4), seconds(2, 1), seconds(2, 2)
+    table, one = random(2, 4), seconds(2, 1)
     refused(r"unknown kind 'relu'; there are softmax, silu", kind="relu")
     refused(r"unknown implementation 'cuda'; there are", implementation="cuda")
     refused(r"q has shape \[2, 2, 1, 32\], expected \[any, any, 2, 32\]", (q[:, :, :1], k, v))
@@ -294,7 +294,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
     refused(r"position_bias has shape \[1, 4\], expected \[2, any\]", position_bias=table[:1])
     refused(r"time and time_bias belong together", time=one)
     refused(r"time and time_bias belong together", time_bias=table)
-    refused(r"time has shape \[2, 3\], expected \[2, 2\]", time=seconds(2, 3), time_bias=table)
-    refused(r"time is int64, expected int32", time=each.long(), time_bias=table)
+    refused(r"time has shape \[2, 3\], expected \[2, 1\]", time=seconds(2, 3), time_bias=table)
+    refused(r"time has shape \[2, 3, 2\], expected \[2, 2, 2\]", time=seconds(2, 3, 2), time_bias=table)
+    refused(r"time is int64, expected int32", time=one.long(), time_bias=table)
     refused(r"sequences has shape \[1\], expected \[2\]", sequences=torch.tensor([0], device=DEVICE))
     refused(r"q has 1 sequences, the cache 2; say which by `sequences`", (q[:1], k[:1], v[:1]))

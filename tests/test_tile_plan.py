@@ -90,7 +90,8 @@ def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tupl
     position, time = case.tables
     gap = 0
     if time is not None:
-        gap = bits(int(case.options["time"][start + query] - case.options["time"][start + key]), time)
+        times = case.options["time"][start:]
+        gap = bits(int(times[query, 1] - times[key, 0]), time)
     return (0 if position is None else bits(min(query, history) - key, position)), gap
 
 
@@ -99,7 +100,7 @@ def test_almost_every_tile_of_a_long_steady_history_is_uniform_or_stepped() -> N
     tables = [torch.zeros(1, 32, device=DEVICE)] * 2
     query = torch.zeros(4096, 1, 32, device=DEVICE)
     offsets = torch.tensor([0, 4096], device=DEVICE)
-    extras = Extras(None, time, *tables)
+    extras = Extras(None, torch.stack([time, time + 3600], 1), *tables)
     plan = plan_attention(
         query, offsets, AttentionRules("silu", 1.0), 4096, extras, implementation="triton"
     ).parts

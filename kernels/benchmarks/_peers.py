@@ -26,8 +26,8 @@ MOST_UNFUSED_ROWS = 2048
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed histories: query, key, value and the output's gradient [total, heads, head_dim], time int32 [total],
-    tables fp32 [heads, BUCKETS]; lengths add up to total, longest bounds them."""
+    """Packed histories: query, key, value and the output's gradient [total, heads, head_dim], time int32 [total,
+    2], tables fp32 [heads, BUCKETS]; lengths add up to total, longest bounds them."""
 
     query: Tensor
     key: Tensor
@@ -147,7 +147,7 @@ def flex(batch: Batch, kind: str, biased: bool) -> Contestant:
 def _add_bias(position_bias: Tensor, time_bias: Tensor, time: Tensor) -> Callable[..., Tensor]:
     def score_mod(score: Tensor, _: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         place = position_bias[head, _bucket(row - column)]
-        return score + place + time_bias[head, _bucket(time[row] - time[column])]
+        return score + place + time_bias[head, _bucket(time[row, 1] - time[column, 0])]
 
     return score_mod
 

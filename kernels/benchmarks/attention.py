@@ -92,7 +92,8 @@ def draw(lengths: list[int], longest: int, options: argparse.Namespace, dtype: t
         normal(total, heads, options.head_dim).to(options.device, dtype) for _ in range(4)
     )
     gaps = (600 * normal(total).mul(2).exp()).clamp_max(10**7).long()
-    time = torch.cat([history.cumsum(0) for history in torch.split(gaps, lengths)]).clamp_max(2**31 - 1)
+    happened = torch.cat([history.cumsum(0) for history in torch.split(gaps, lengths)]).clamp_max(2**31 - 1)
+    time = torch.stack([happened, happened], 1)
     position_bias, time_bias = (normal(heads, BUCKETS).to(options.device) for _ in range(2))
     return Batch(
         query, key, value, gradient, time.int().to(options.device), position_bias, time_bias, lengths, longest

@@ -79,7 +79,7 @@ def _functions(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cal
         "time_bias": torch.randn(heads, NUM_BUCKETS, device=device),
         "time": torch.full((batch, 1), 10**7, dtype=torch.int32, device=device),
     }
-    apart = {**bias, "time": bias["time"].expand(-1, options.candidates).contiguous()}
+    apart = {**bias, "time": bias["time"][:, None].expand(-1, options.candidates, 2).contiguous()}
     across, along, values_along = (
         tensor.view(batch, -1, heads, options.head_dim).transpose(1, 2).contiguous()
         for tensor in (q, keys, values)

@@ -66,7 +66,7 @@ class ReturningContext(KernelContext):
             normaliser=rules.normaliser,
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
-            time=None if heads.time_bias is None else self._pad(self.inputs.time),
+            time=None if heads.time_bias is None else self._pad(torch.stack([self.inputs.time] * 2, -1)),
             sequences=self._sequences,
         )
         return mixed.flatten(0, 1).index_select(0, self._cell)

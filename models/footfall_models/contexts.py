@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from footfall_kernels.attention.attention import AttentionPlan, attention, plan_attention
@@ -57,7 +58,7 @@ class PackedContext(KernelContext):
         self._plan: AttentionPlan | None = None
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
-        rules, offsets, time = heads.rules, self.inputs.offsets, self.inputs.time
+        rules, offsets, time = heads.rules, self.inputs.offsets, torch.stack([self.inputs.time] * 2, -1)
         if self._plan is None:  # of the first layer, for all
             extras = Extras(None, time, heads.position_bias, heads.time_bias)
             self._plan = plan_attention(
@@ -102,7 +103,7 @@ class PaddedContext:
             key,
             value,
             heads.rules,
-            time=self.time,
+            time=torch.stack([self.time] * 2, -1),
             position_bias=heads.position_bias,
             time_bias=heads.time_bias,
         )

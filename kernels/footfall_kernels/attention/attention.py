@@ -48,7 +48,8 @@ def attention(
     Rules (see AttentionRules): kind, scale (default 1 / sqrt(head_dim)), normaliser (silu), window, prefix;
     num_candidates int [sequences]: the last so many events of each.
     Bias, added to the scaled score: position_bias fp32 [heads, buckets] by the places between two events, time_bias
-    fp32 [heads, buckets] by the seconds between their `time` int32 [total]; bucket b holds the distances of b bits.
+    fp32 [heads, buckets] by the seconds between them. Bucket b holds the distances of b bits.
+    time int32 [total, 2]: when each event happened, as those that see it take it, and when it looks back itself.
     plan: of `plan_attention`, made once a batch; without one, offsets are checked and the batch planned here.
     fp8, for inference: query and key float8_e4m3fn beside a value of fp16 or bf16; `scale` then holds what they were
     divided by to fit. "triton" needs sm_89 for it.
@@ -102,7 +103,9 @@ def _check(
     if extras.time_bias is not None:
         if extras.time is None:
             raise InputError("time_bias is given without time")
-        check_tensor("time", extras.time, (total,), (torch.int32,), like=query)
+        check_tensor("time", extras.time, (total, 2), (torch.int32,), like=query)
+        if not extras.time.is_contiguous():
+            raise InputError(f"time has strides {extras.time.stride()}, expected contiguous rows")
     wide = torch.promote_types(value.dtype, torch.float32)
     for name, table in (("position_bias", extras.position_bias), ("time_bias", extras.time_bias)):
         if table is not None:

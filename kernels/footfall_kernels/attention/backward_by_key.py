@@ -172,11 +172,13 @@ def attention_backward_by_key(  # type: ignore[no-untyped-def]
             query_time = tl.zeros([PART], tl.int32)
             key_time = tl.zeros([KEYS], tl.int32)
             if NUM_TIME > 0:
+                a_key, a_query = start + first, start + tl.minimum(first_query, length - 1)
                 key_time = tl.load(
-                    Time + start + key_place, mask=real_key, other=tl.load(Time + start + first)
+                    Time + 2 * (start + key_place), mask=real_key, other=tl.load(Time + 2 * a_key)
                 )
-                a_query = start + tl.minimum(first_query, length - 1)
-                query_time = tl.load(Time + start + place, mask=real, other=tl.load(Time + a_query))
+                query_time = tl.load(
+                    Time + 2 * (start + place) + 1, mask=real, other=tl.load(Time + 2 * a_query + 1)
+                )
             bias = pair_bias(
                 entry, place[None, :], key_place[:, None], query_time[None, :], key_time[:, None], history,
                 PositionBias, TimeBias, NUM_POSITION, NUM_TIME, TABLE, KIND, CLASS, KEYS, PART,

@@ -87,8 +87,8 @@ def attention_backward_by_query(  # type: ignore[no-untyped-def]
             value = load_rows(Value, start + first_key, head * value_head, value_row, end, PART, D, False)
             if UPCAST:
                 key, value = key.to(tl.float32), value.to(tl.float32)
-            query_time = load_times(Time, start, place, length, QUERIES, NUM_TIME)
-            key_time = load_times(Time, start, key_place, length, PART, NUM_TIME)
+            query_time = load_times(Time, start, place, length, 1, QUERIES, NUM_TIME)
+            key_time = load_times(Time, start, key_place, length, 0, PART, NUM_TIME)
             bias = pair_bias(
                 entry, place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
                 PositionBias, TimeBias, NUM_POSITION, NUM_TIME, TABLE, KIND, CLASS, QUERIES, PART,

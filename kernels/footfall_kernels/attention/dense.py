@@ -17,9 +17,10 @@ CHUNK_ROWS = 64
 
 @dataclass(frozen=True)
 class Dense:
-    """What does not change with the chunk. table: of pair_table [heads or 1, cells]; time [total], if it has a table.
+    """What does not change with the chunk.
 
-    All tensors below are contiguous [heads * sequences, length, head_dim] in the dtype of the table.
+    table: of pair_table [heads or 1, cells]; time [total, 2], if it has a table. All tensors below are contiguous
+    [heads * sequences, length, head_dim] in the dtype of the table.
     """
 
     group: Group

@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Extras:
-    """What may be left out: candidates int [sequences], time int32 [total] (seconds), tables [heads, buckets]."""
+    """What may be left out: candidates int [sequences], time int32 [total, 2] (seconds), tables [heads, buckets]."""
 
     num_candidates: Tensor | None = None
     time: Tensor | None = None

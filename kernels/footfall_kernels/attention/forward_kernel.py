@@ -114,8 +114,8 @@ def attention_forward(  # type: ignore[no-untyped-def]
             if UPCAST:
                 key, value = key.to(tl.float32), value.to(tl.float32)
             product = tl.dot(query, key.T, input_precision=PRECISION)
-            query_time = load_times(Time, start, place, length, QUERIES, NUM_TIME)
-            key_time = load_times(Time, start, key_place, length, PART, NUM_TIME)
+            query_time = load_times(Time, start, place, length, 1, QUERIES, NUM_TIME)
+            key_time = load_times(Time, start, key_place, length, 0, PART, NUM_TIME)
             bias = pair_bias(
                 entry, place[:, None], key_place[None, :], query_time[:, None], key_time[None, :], history,
                 PositionBias, TimeBias, NUM_POSITION, NUM_TIME, TABLE, KIND, CLASS, QUERIES, PART,

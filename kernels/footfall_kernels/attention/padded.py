@@ -24,8 +24,8 @@ def attend_padded(
     """As `attention`, of histories filled from the left: [batch, heads, length, head_dim] each, and so the result.
 
     Padding stands behind every real event, so the causal mask hides it; what its own rows become means nothing.
-    time int32 [batch, length], seconds, at most 2**31 - 1 apart; tables [heads, buckets]. Differentiable by autograd;
-    traceable with any batch and length left free.
+    time int32 [batch, length, 2], seconds, at most 2**31 - 1 apart; tables [heads, buckets]. Differentiable by
+    autograd; traceable with any batch and length left free.
     """
     extras = Extras(None, time, position_bias, time_bias)
     if is_plain(rules, extras):

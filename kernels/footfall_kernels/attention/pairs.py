@@ -31,7 +31,7 @@ def number_pairs(
 ) -> Tensor:
     """Queries at start:end of padded sequences by keys at :end, int64 [sequences or 1, end - start, end].
 
-    time int [sequences, length]; history int64 [sequences]: events before the candidates, None where all are.
+    time int [sequences, length, 2]; history int64 [sequences]: events before the candidates, None where all are.
     """
     row = torch.arange(start, end, device=device)[:, None]
     column = torch.arange(end, device=device)
@@ -48,7 +48,7 @@ def number_pairs(
         cell = bucket_of(distance, num_position) * max(num_time, 1)
     if num_time:
         assert time is not None
-        cell = cell + bucket_of(time[:, start:end, None] - time[:, None, :end], num_time)
+        cell = cell + bucket_of(time[:, start:end, None, 1] - time[:, None, :end, 0], num_time)
     pair = torch.where(visible, cell, max(num_position, 1) * max(num_time, 1))
     return pair if pair.dim() == 3 else pair[None]
 

@@ -87,7 +87,8 @@ def list_tiles(
     tile_blocks = -(-lengths // columns)
     first_tile = tile_blocks.cumsum(0, dtype=torch.int32) - tile_blocks
     most_tiles = max(-(-max_length // columns), 1)
-    extent = measure_times(offsets, time, first_tile, columns, total // columns + len(lengths), max_length)
+    num_tiles = total // columns + len(lengths)
+    extent = measure_times(offsets, time, first_tile, columns, num_tiles, max_length, by_key=by_key)
     counts, tiles = classify_tiles(
         blocks.contiguous(),
         first_tile[sequence].contiguous(),

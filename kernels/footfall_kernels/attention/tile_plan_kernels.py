@@ -14,15 +14,17 @@ LARGEST = tl.constexpr(2**31 - 1)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _measure(Offsets, Time, FirstTile, Extent, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Earliest and latest time of each tile's events: Extent int32 [tiles, 2]."""
+def _measure(  # type: ignore[no-untyped-def]
+    Offsets, Time, FirstTile, Extent, LOOKING: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    """Earliest and latest time of each tile's events, see load_times: Extent int32 [tiles, 2]."""
     sequence, tile = tl.program_id(0), tl.program_id(1)
     start = tl.load(Offsets + sequence).to(tl.int32)
     length = tl.load(Offsets + sequence + 1).to(tl.int32) - start
     if tile * COLUMNS < length:
         place = tile * COLUMNS + tl.arange(0, COLUMNS)
         real = place < length
-        time = tl.load(Time + start + place, mask=real, other=0)
+        time = tl.load(Time + 2 * (start + place) + LOOKING, mask=real, other=0)
         slot = Extent + 2 * (tl.load(FirstTile + sequence) + tile)
         tl.store(slot, tl.min(tl.where(real, time, LARGEST), 0))
         tl.store(slot + 1, tl.max(tl.where(real, time, -LARGEST), 0))
@@ -89,7 +91,7 @@ def _classify(  # type: ignore[no-untyped-def]
     if NUM_TIME > 0:
         place = first_row + tl.arange(0, ROWS)
         real = place < length
-        time = tl.load(Time + start + place, mask=real, other=0)
+        time = tl.load(Time + 2 * (start + place) + (not BY_KEY), mask=real, other=0)
         earliest = tl.min(tl.where(real, time, LARGEST), 0)
         latest = tl.max(tl.where(real, time, -LARGEST), 0)
     uniform, stepped, mixed = 0, 0, 0
@@ -131,13 +133,20 @@ def _classify(  # type: ignore[no-untyped-def]
 
 
 def measure_times(
-    offsets: Tensor, time: Tensor | None, first_tile: Tensor, columns: int, most_tiles: int, max_length: int
+    offsets: Tensor,
+    time: Tensor | None,
+    first_tile: Tensor,
+    columns: int,
+    most_tiles: int,
+    max_length: int,
+    *,
+    by_key: bool,
 ) -> Tensor:
     """int32 [tiles, 2], or nothing where there are no times."""
     extent = torch.zeros(most_tiles if time is not None else 0, 2, dtype=torch.int32, device=offsets.device)
     if time is not None:
         grid = (len(offsets) - 1, -(-max_length // columns))
-        _measure[grid](offsets, time, first_tile, extent, COLUMNS=columns)
+        _measure[grid](offsets, time, first_tile, extent, LOOKING=by_key, COLUMNS=columns)
     return extent
 
 

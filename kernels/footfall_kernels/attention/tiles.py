@@ -79,10 +79,15 @@ def time_bucket(entry):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_times(Time, start, place, length, ROWS: tl.constexpr, NUM_TIME: tl.constexpr):  # type: ignore[no-untyped-def]
-    """int32 [ROWS] of a sequence's events, zero past its end; zeros, never looked at, where there is no table."""
+def load_times(  # type: ignore[no-untyped-def]
+    Time, start, place, length, LOOKING: tl.constexpr, ROWS: tl.constexpr, NUM_TIME: tl.constexpr
+):  # fmt: skip
+    """When a sequence's events happened or, LOOKING, when they look back: int32 [ROWS], zero past its end.
+
+    Zeros, never looked at, where there is no table.
+    """
     if NUM_TIME > 0:
-        time = tl.load(Time + start + place, mask=place < length, other=0)
+        time = tl.load(Time + 2 * (start + place) + LOOKING, mask=place < length, other=0)
     else:
         time = tl.zeros([ROWS], tl.int32)
     return time

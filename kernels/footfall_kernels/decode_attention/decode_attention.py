@@ -44,7 +44,8 @@ def decode_attention(
 
     z = scale * q . k + position_bias[h, bucket(positions apart)] + time_bias[h, bucket(seconds apart)], bucket(x) =
     min(bit length of max(x, 0), buckets - 1); tables [heads, buckets] fp32, fp16 or bf16. `time`: int32 seconds of
-    the new rows, [batch, M], or [batch, 1] where those of a sequence share one (cheaper: looked up once a key). kind
+    the new rows, [batch, M, 2]: when each happened, and when it looks back; or [batch, 1] where those of a sequence
+    look back from one instant (cheaper: looked up once a key). kind
     "softmax": weights are softmax(z); "silu": z * sigmoid(z) / normaliser. Sums are fp32; no gradient.
     `implementation`: "reference" (torch) or "triton" (a GPU, where silu is by tanh.approx, within 1e-3; or the
     interpreter).
@@ -66,7 +67,8 @@ def decode_attention(
     if (time is None) != (time_bias is None):
         raise InputError("time and time_bias belong together, one of them is missing")
     if time is not None:
-        check_tensor("time", time, [batch, 1 if time.shape[-1:] == (1,) else rows], (torch.int32,), like=q)
+        shape = [batch, 1] if time.dim() == 2 else [batch, rows, 2]
+        check_tensor("time", time, shape, (torch.int32,), like=q)
     page_table, lengths = cache.page_table, cache.lengths
     if sequences is not None:
         check_tensor("sequences", sequences, [batch], (torch.int32, torch.int64), like=q)

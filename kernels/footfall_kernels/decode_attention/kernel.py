@@ -156,7 +156,7 @@ def attend(  # type: ignore[no-untyped-def]
         position_table = _load_table(PositionBias, head, NUM_POSITION, unit)
     if TIME:
         time_table = _load_table(TimeBias, head, NUM_TIME, unit)
-        now = tl.load(Time + batch * rows + place, mask=real, other=0)
+        now = tl.load(Time + 2 * (batch * rows + place) + 1, mask=real, other=0)
     total = tl.zeros([BLOCK, HEAD_DIM], tl.float32)
     highest = tl.full([BLOCK], LOWEST, tl.float32)
     weight_sum = tl.zeros([BLOCK], tl.float32)
@@ -195,7 +195,7 @@ def attend(  # type: ignore[no-untyped-def]
                     bucket = bucket_of(place[:, None] - other[None, :], TABLE)
                     bias += look_up(position_table, bucket, BLOCK, TILE)
                 if TIME:
-                    then = tl.load(Time + batch * rows + other, mask=other < rows, other=0)
+                    then = tl.load(Time + 2 * (batch * rows + other), mask=other < rows, other=0)
                     bucket = bucket_of(now[:, None] - then[None, :], TABLE)  # type: ignore[index]
                     bias += look_up(time_table, bucket, BLOCK, TILE)
                 elif NUM_TIME > 0:
@@ -205,13 +205,16 @@ def attend(  # type: ignore[no-untyped-def]
                     SILU, NUM_POSITION + NUM_TIME > 0, True, FAST,
                 )  # fmt: skip
         else:
-            # A candidate and itself: a product a row, no tile; its distance to itself is 0.
+            # A candidate and itself: a product a row, no tile.
             key = tl.load(NewKey + at, mask=real[:, None], other=0.0).to(tl.float32)
             value = tl.load(NewValue + at, mask=real[:, None], other=0.0).to(tl.float32)
             score = tl.sum(query.to(tl.float32) * key, 1) * factor
             if NUM_POSITION > 0:
                 score += tl.load(PositionBias + head * NUM_POSITION).to(tl.float32) * unit
-            if NUM_TIME > 0:
+            if TIME:
+                then = tl.load(Time + 2 * (batch * rows + place), mask=real, other=0)
+                score += tl.gather(time_table, bucket_of(now - then, TABLE), 0)
+            elif NUM_TIME > 0:
                 score += tl.load(TimeBias + head * NUM_TIME).to(tl.float32) * unit
             if SILU:
                 total += silu_of_double(score, FAST)[:, None] * value

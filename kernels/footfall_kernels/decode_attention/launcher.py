@@ -50,7 +50,7 @@ def decode(
     output = torch.empty_like(q, memory_format=torch.contiguous_format)
     if not output.numel():
         return output
-    one_time = time is not None and time.shape[1] == 1
+    one_time = time is not None and time.dim() == 2
     bias = _bias(position_bias is not None, time_bias is not None, causal, one_time)
     chosen = configuration(architecture(q.device), rows, head_dim, q.dtype, kind, bias)
     blocks = triton.cdiv(rows, chosen.block)

@@ -42,8 +42,9 @@ def decode(
         seen = seen + _bias(position_bias, position[:, :, None] - place)
         beside = beside + _bias(position_bias, (new[:, None] - new if causal else new[:1, None])[None])
     if time_bias is not None and time is not None:
-        seen = seen + _bias(time_bias, time[:, :, None] - cached_time[:, None, :])
-        apart = time[:, :, None] - time[:, None, :] if causal else torch.zeros_like(time[:1, :1, None])
+        happened, now = (time, time) if time.dim() == 2 else time.unbind(2)
+        seen = seen + _bias(time_bias, now[:, :, None] - cached_time[:, None, :])
+        apart = now[:, :, None] - happened[:, None, :] if causal else (now - happened)[:, :, None]
         beside = beside + _bias(time_bias, apart)
 
     if kind == "silu":  # rows past a length are zero in `values`
