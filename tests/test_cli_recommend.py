@@ -1,64 +1,84 @@
-"""`footfall recommend` at the real server: how an --item is read, and what it says of one it cannot send."""
+"""`footfall recommend` at the real server: which events its options make, and what it says of what it cannot send."""
 
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footfall_cli.recommend import _event
+from footfall.errors import InputError
+from footfall_cli.recommend import _history, _warn
 from footfall_client import Client, Event
 from footfall_engines.version import Version, version_folder
 from footfall_serving.state import ServerState
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
-ACTIONS = ["view", "cart", "lease"]
 
 
-def ask(server: ServerState, *items: str | bytes) -> "subprocess.CompletedProcess[str]":
-    command: list[Any] = [FOOTFALL, "recommend", "--url", server.grpc_url, "--json"]
-    for item in items:
-        command += ["--item", item]
+def ask(server: ServerState, *options: str | bytes) -> "subprocess.CompletedProcess[str]":
+    command: list[Any] = [FOOTFALL, "recommend", "--url", server.grpc_url, "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("item", ["22423", "urn:isbn:123", "22423:cart", "22423:", ":cart", "a:view:cart"])
+def test_an_item_is_an_id_whatever_colons_it_has(item: str) -> None:
+    assert _history([item], [], []) == [Event(item)]
+    assert _history([item], ["cart"], []) == [Event(item, "cart")]
+
+
+def test_actions_and_times_are_those_of_the_items_in_their_places() -> None:
+    moment = datetime(2025, 3, 11, 10, 39, 46, tzinfo=UTC)
+    assert _history(["a", "b", "c"], ["cart", "", "view"], ["2025-03-11T11:39:46+01:00", "", "0"]) == [
+        Event("a", "cart", moment),
+        Event("b"),
+        Event("c", "view", 0),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("text", "event"),
+    ("actions", "times", "sentence"),
     [
-        ("22423", Event("22423")),
-        ("22423:cart", Event("22423", "cart")),
-        ("22423:Add_To_Cart", Event("22423", "Add_To_Cart")),
-        ("22423:lease", Event("22423", "lease")),
-        ("urn:isbn:123", Event("urn:isbn:123")),
-        ("urn:isbn:123:cart", Event("urn:isbn:123", "cart")),
-        ("22423:", Event("22423")),
-        ("urn:view:", Event("urn:view")),
-        (":cart", Event(":cart")),
+        (["cart"], [], "--action is given 1 times and --item 2 times: they must match"),
+        ([], ["0", "1", "2"], "--time is given 3 times and --item 2 times"),
+        (
+            [],
+            ["0", "yesterday"],
+            "--time is 'yesterday', expected epoch milliseconds or a time such as 2025-",
+        ),
+        ([], ["0", "2025-03-11T10:39:46"], "--time is '2025-03-11T10:39:46', which has no offset"),
     ],
 )
-def test_only_an_action_of_the_model_is_split_off_an_item(text: str, event: Event) -> None:
-    assert _event(text, ACTIONS) == event
+def test_what_does_not_fit_the_items_is_refused_in_a_sentence(
+    actions: list[str], times: list[str], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        _history(["a", "b"], actions, times)
 
 
-def test_a_colon_that_stays_with_the_item_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    _event("22423:crat", ACTIONS)
-    said = capsys.readouterr().err
-    assert said == "'22423:crat' is an item: 'crat' is no action of this model, which has view, cart, lease\n"
+def test_an_item_that_reads_like_item_and_action_is_taken_as_an_item_aloud(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _warn(["22423:Add_To_Cart", "urn:isbn:123", "22423:", ":cart"], ["view", "cart"])
+    assert capsys.readouterr().err == (
+        "'22423:Add_To_Cart' is taken as the id of an item; an action is given by --action Add_To_Cart\n"
+    )
 
 
 def test_the_events_named_are_the_events_sent(server: ServerState, tiny_repository: Path) -> None:
     ids = [id_.decode() for id_ in Version.open(version_folder(tiny_repository, 1)).items]
-    run = ask(server, f"{ids[0]}:cart", ids[1], "urn:123")
+    run = ask(server, "--item", ids[0], "--action", "cart", "--item", ids[1], "--action", "")
     assert run.returncode == 0, run.stderr
-    assert run.stderr.startswith("'urn:123' is an item")
     with Client(server.grpc_url) as client:
-        answer = client.recommend([Event(ids[0], "cart"), ids[1], "urn:123"])
-    assert [row["id"] for row in json.loads(run.stdout)["items"]] == [item.id for item in answer.items]
+        answer = client.recommend([Event(ids[0], "cart"), ids[1]])
+        other = client.recommend([ids[0], ids[1]])
+    listed = [row["id"] for row in json.loads(run.stdout)["items"]]
+    assert listed == [item.id for item in answer.items] != [item.id for item in other.items]
 
 
 def test_an_item_that_is_no_utf8_is_refused_in_a_sentence(server: ServerState) -> None:
-    run = ask(server, b"\xff")
+    run = ask(server, "--item", b"\xff")
     assert run.returncode == 1
     assert run.stderr == "footfall: item number 0 is '\\udcff', which is not UTF-8\n"

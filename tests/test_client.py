@@ -243,7 +243,7 @@ def test_the_command_line_asks_the_server(server: ServerState, ids: list[str]) -
         "--item",
         ids[0],
         "--item",
-        f"{ids[1]}:cart",
+        ids[1],
         "-k",
         "3",
     ]

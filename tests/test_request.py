@@ -92,6 +92,32 @@ def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> N
     assert indices["excluded_index"].tolist() == list(range(1, 101))
 
 
+def test_the_oldest_item_of_a_history_longer_than_is_read_stays_out_of_the_answer(version: Version) -> None:
+    oldest, newer = version.items.id(7), version.items.ids(range(20, 30))
+    request = read_request({"item_id": texts(oldest, *newer * 1000)}, max_top_k=100)
+    assert oldest not in request.item_ids
+    indices, _, _ = to_indices(request, version)
+    assert indices["excluded_index"].tolist() == [7, *range(20, 30)]
+
+
+def test_an_item_met_by_an_action_nobody_knows_is_seen_all_the_same(version: Version) -> None:
+    ids, actions = texts(*version.items.ids([4, 5]), b"nope"), texts(b"juggle", b"view", b"view")
+    indices, _, _ = to_indices(read_request({"item_id": ids, "action": actions}, max_top_k=100), version)
+    assert indices["history_item"].tolist() == [5]
+    assert indices["excluded_index"].tolist() == [4, 5]
+
+
+def test_more_seen_items_than_an_engine_takes_are_refused_and_not_forgotten(
+    version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footfall_serving.request.MAX_SEEN", 3)
+    ids = texts(*version.items.ids(range(1, 5)))
+    with pytest.raises(InputError, match="holds 4 items of the catalogue, at most 3 can be kept out"):
+        to_indices(read_request({"item_id": ids}, max_top_k=100), version)
+    kept = {"item_id": ids, "exclude_seen": np.array([[False]])}
+    assert to_indices(read_request(kept, max_top_k=100), version)[0]["excluded_index"].tolist() == [0]
+
+
 def test_an_empty_history_and_no_candidates_are_padding_of_length_1(version: Version) -> None:
     indices, _, _ = to_indices(read_request({"item_id": texts()}, max_top_k=100), version)
     for tensor in (*HISTORY_COLUMNS, EXCLUDED_INDEX, CANDIDATE_INDEX):

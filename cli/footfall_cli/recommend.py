@@ -1,23 +1,28 @@
 """`footfall recommend`: ask a served model from the command line."""
 
-import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from footfall.contract import DEFAULT_TOP_K
+from footfall.errors import InputError
 from footfall.events import canonical_action
 from footfall_cli.output import JsonOption, say, show
 
-ITEM = (
-    "An event, oldest first: ITEM or ITEM:ACTION; may be repeated. What follows the last colon is an action where"
-    " the served model knows it (or it is empty: no action); else the colon belongs to the item, which is said."
+ITEM = "Of an event, oldest first; repeated for more."
+ACTION = "Of the --item in the same place; given for each item or for none; empty: the default."
+TIME = (
+    "Of the --item in the same place: epoch milliseconds, or a date and time with its offset, 2025-03-11T10:39:46Z;"
+    " given for each item or for none; empty: unknown."
 )
 
 
 def recommend(
     item: Annotated[list[str] | None, typer.Option(help=ITEM)] = None,
+    action: Annotated[list[str] | None, typer.Option(help=ACTION)] = None,
+    time: Annotated[list[str] | None, typer.Option(help=TIME)] = None,
     url: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[Literal["grpc", "http"], typer.Option(help="What the url speaks.")] = "grpc",
     k: Annotated[int, typer.Option("-k", "--top-k", help="Length of the list.")] = DEFAULT_TOP_K,
@@ -34,17 +39,19 @@ def recommend(
 ) -> None:
     """Ask for the next items and the probability of each next action.
 
-    Example: footfall recommend --url 127.0.0.1:8001 --item 85123A:view --item 22423:cart -k 5
+    Example: footfall recommend --url 127.0.0.1:8001 --item 85123A --action view --item 22423 --action cart -k 5
     """
+    from time import perf_counter
+
     from footfall_client import Client
 
+    history = _history(item or [], action or [], time or [])
     with Client(url, protocol, timeout=timeout, tls=tls_root or False) as client:
-        # An answer names the model's actions; this one opens the connection before the clock runs, too.
-        actions = list(client.recommend([], k=1).action_probability)
-        history = [_event(text, actions) for text in item or []]
-        started = time.perf_counter()
+        client.recommend([], k=1)  # opens the connection before the clock runs
+        started = perf_counter()
         answer = client.recommend(history, k, candidate, exclude_seen=not keep_seen, user=user)
-        milliseconds = (time.perf_counter() - started) * 1000
+        milliseconds = (perf_counter() - started) * 1000
+    _warn(item or [], list(answer.action_probability))
     result: dict[str, Any] = {
         "items": [vars(listed) for listed in answer.items],
         "action_probability": dict(answer.action_probability),
@@ -58,12 +65,38 @@ def recommend(
     show(result, "\n".join(lines), as_json)
 
 
-def _event(text: str, actions: list[str]) -> Any:
+def _history(items: list[str], actions: list[str], times: list[str]) -> list[Any]:
     from footfall_client import Event
 
-    item, colon, action = text.rpartition(":")
-    if item and (not action or canonical_action(action) in actions):
-        return Event(item, action or None)
-    if colon:
-        say(f"{text!r} is an item: {action!r} is no action of this model, which has {', '.join(actions)}")
-    return Event(text)
+    for option, values in (("--action", actions), ("--time", times)):
+        if values and len(values) != len(items):
+            raise InputError(
+                f"{option} is given {len(values)} times and --item {len(items)} times: they must match"
+            )
+    rows = zip(items, actions or [""] * len(items), times or [""] * len(items), strict=True)
+    return [Event(item, action or None, _time("--time", time)) for item, action, time in rows]
+
+
+def _time(option: str, text: str) -> datetime | int | None:
+    """None where `text` is empty."""
+    if not text:
+        return None
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            f"{option} is {text!r}, expected epoch milliseconds or a time such as 2025-03-11T10:39:46Z"
+        ) from error
+    if time.tzinfo is None:
+        raise InputError(f"{option} is {text!r}, which has no offset: end it with Z for UTC, or +01:00")
+    return time
+
+
+def _warn(items: list[str], actions: list[str]) -> None:
+    """Of items that read as ITEM:ACTION."""
+    for item in items:
+        head, _, action = item.rpartition(":")
+        if head and canonical_action(action) in actions:
+            say(f"{item!r} is taken as the id of an item; an action is given by --action {action}")

@@ -38,7 +38,9 @@ MAX_BATCH = 64
 MAX_ID_BYTES = 512
 MAX_ACTIONS = 255
 MAX_EVENTS_READ = 8192
-"""Of a longer request only the newest this many events are looked at, for model and seen items alike."""
+"""Of a longer request the model looks at the newest this many events only; seen are the items of all."""
+MAX_SEEN = 65_536
+"""Items of the catalogue that one request may have seen, where it wants them kept out of its answer."""
 MAX_CANDIDATES = 16384
 
 DataType = Literal["BYTES", "BOOL", "INT32", "INT64", "FP32"]

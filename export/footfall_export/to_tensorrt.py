@@ -9,7 +9,7 @@ from footfall.contract import (
     EXCLUDED_INDEX,
     MAX_BATCH,
     MAX_CANDIDATES,
-    MAX_EVENTS_READ,
+    MAX_SEEN,
 )
 from footfall.errors import InputError
 from footfall_engines.tensorrt_library import tensorrt_library
@@ -45,7 +45,7 @@ def parse(builder: Any, onnx_file: Path) -> Any:
 
 def _profile(builder: Any, max_length: int) -> Any:
     """Smallest, typical and largest shape of every input."""
-    longest = {EXCLUDED_INDEX.name: MAX_EVENTS_READ, CANDIDATE_INDEX.name: MAX_CANDIDATES}
+    longest = {EXCLUDED_INDEX.name: MAX_SEEN, CANDIDATE_INDEX.name: MAX_CANDIDATES}
     profile = builder.create_optimization_profile()
     for tensor in ENGINE_INPUTS:
         length = longest.get(tensor.name, max_length) if tensor.dims == (-1,) else 1

@@ -18,6 +18,7 @@ from footfall.contract import (
     MAX_CANDIDATES,
     MAX_EVENTS_READ,
     MAX_ID_BYTES,
+    MAX_SEEN,
     PADDING_INDEX,
     TIMESTAMP,
     TOP_K,
@@ -35,8 +36,12 @@ Indices = dict[str, NDArray[np.int32]]
 
 @dataclass(frozen=True)
 class Request:
-    """One user's raw events, oldest first, at most the newest MAX_EVENTS_READ, and what is wanted of them."""
+    """One user's raw events, oldest first, at most the newest MAX_EVENTS_READ, and what is wanted of them.
 
+    older_ids: the items of the events before them.
+    """
+
+    older_ids: list[bytes]
     item_ids: list[bytes]
     actions: list[bytes]
     times: NDArray[np.int64]
@@ -62,8 +67,10 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
     user = _row(tensors, USER_ID.name)
     if user is not None:
         _ids(user, USER_ID.name)
+    ids = _ids(item_ids, ITEM_ID.name)
     return Request(
-        _ids(item_ids[-MAX_EVENTS_READ:], ITEM_ID.name),
+        ids[:-MAX_EVENTS_READ],
+        ids[-MAX_EVENTS_READ:],
         [b""] * min(len(item_ids), MAX_EVENTS_READ)
         if actions is None
         else _ids(actions[-MAX_EVENTS_READ:], ACTION.name),
@@ -91,7 +98,7 @@ def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
     """
     encoded = encode(request.item_ids, request.actions, request.times, version.items, version.actions)
     inputs = model_input(clean(encoded.histories, version.rules), version.max_length)
-    seen = np.unique(encoded.histories.item) if request.exclude_seen else np.zeros(0, np.int32)
+    seen = _seen(request, version) if request.exclude_seen else np.zeros(0, np.int32)
     candidates = np.zeros(0, np.int32)
     if request.candidates is not None:
         candidates = version.items.indices(request.candidates)
@@ -108,6 +115,18 @@ def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
         "candidate_index": _never_empty(candidates),
     }
     return indices, encoded.unknown_items, encoded.unknown_actions
+
+
+def _seen(request: Request, version: Version) -> NDArray[np.int32]:
+    """Known items of all events, whatever their action and however old."""
+    items = np.unique(version.items.indices([*request.older_ids, *request.item_ids]))
+    seen: NDArray[np.int32] = items[items != PADDING_INDEX]
+    if len(seen) > MAX_SEEN:
+        raise InputError(
+            f"item_id holds {len(seen)} items of the catalogue, at most {MAX_SEEN} can be kept out of an answer; "
+            "with exclude_seen false any number is taken"
+        )
+    return seen
 
 
 def padded(indices: Indices, max_length: int) -> Indices:

@@ -134,13 +134,11 @@ def attend(  # type: ignore[no-untyped-def]
     POSITION: tl.constexpr = NUM_POSITION > 0 and CAUSAL
     TIME: tl.constexpr = NUM_TIME > 0 and not ONE_TIME
     KEY_BIAS: tl.constexpr = (NUM_POSITION > 0 and not CAUSAL) or (NUM_TIME > 0 and ONE_TIME)
-    batch = tl.program_id(1) // heads
-    head = tl.program_id(1) % heads
+    batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     split, splits = tl.program_id(2), tl.num_programs(2)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = place < rows
-    columns = tl.arange(0, HEAD_DIM)
-    stride = heads * HEAD_DIM
+    columns, stride = tl.arange(0, HEAD_DIM), heads * HEAD_DIM
     new = batch.to(tl.int64) * rows * stride + head * HEAD_DIM
     at = new + place[:, None] * stride + columns[None, :]
     query = tl.load(Query + at, mask=real[:, None], other=0.0)
@@ -150,8 +148,7 @@ def attend(  # type: ignore[no-untyped-def]
     unit = 0.5 if SILU else LOG2E
     factor = scale * unit
 
-    position = length + place
-    now, position_table, time_table = 0, 0, 0
+    position, now, position_table, time_table = length + place, 0, 0, 0
     if POSITION:
         position_table = _load_table(PositionBias, head, NUM_POSITION, unit)
     if TIME:
