@@ -27,7 +27,7 @@ from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
 from footfall_data.dataset import Dataset
 from footfall_engines.engine import Batch, IndexLists, load_engine
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
 from footfall_serving.server import running_server
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
@@ -98,13 +98,13 @@ def make_repository(scratch: Path) -> tuple[Dataset, Path]:
 
 def shapes(repository: Path) -> dict[str, Any]:
     """Sizes of what is served."""
-    manifest = Version.open(version_folder(repository, 1)).manifest
+    manifest = Repository(repository).version(1).manifest
     return {"top_k": DEFAULT_TOP_K} | {name: manifest[name] for name in ("num_items", "width", "max_length")}
 
 
 def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, Any]:
     """Milliseconds of one engine call for one user, in this process."""
-    version = Version.open(version_folder(repository, 1))
+    version = Repository(repository).version(1)
     engine = load_engine(version)
     start = stretches(dataset, length, 1)
     history = slices(dataset.histories, start, start + length)

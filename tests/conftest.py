@@ -22,8 +22,7 @@ from footfall.history import newest
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_data.shop.simulate import SimulateOptions, simulate
-from footfall_engines.repository import write_configs
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
 from footfall_export.export import ExportOptions, export
 from footfall_models.config import EncoderName, ModelConfig
 from footfall_models.model import SequenceModel
@@ -99,8 +98,8 @@ def tiny_repository(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     """Version 1 of the checkpoint, live. Do not change it: copy it."""
     repository = tmp_path_factory.mktemp("repository") / "model_repository"
     export(tiny_checkpoint, repository, ExportOptions())
-    version = Version.open(version_folder(repository, 1))
-    write_configs(repository, [version], version)
+    version = Repository(repository).version(1)
+    Repository(repository).write_configs([version], version)
     return repository
 
 
@@ -143,7 +142,7 @@ def server(tiny_repository: Path) -> Iterator[ServerState]:
 @pytest.fixture(scope="session")
 def ids(tiny_repository: Path) -> list[str]:
     """What `tiny_repository` knows."""
-    return [id_.decode() for id_ in Version.open(version_folder(tiny_repository, 1)).items]
+    return [id_.decode() for id_ in Repository(tiny_repository).version(1).items]
 
 
 def post(url: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from footfall.errors import InputError
 from footfall_cli.recommend import _history, _warn
 from footfall_client import Client, Event
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
 from footfall_serving.state import ServerState
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
@@ -68,7 +68,7 @@ def test_an_item_that_reads_like_item_and_action_is_taken_as_an_item_aloud(
 
 
 def test_the_events_named_are_the_events_sent(server: ServerState, tiny_repository: Path) -> None:
-    ids = [id_.decode() for id_ in Version.open(version_folder(tiny_repository, 1)).items]
+    ids = [id_.decode() for id_ in Repository(tiny_repository).version(1).items]
     run = ask(server, "--item", ids[0], "--action", "cart", "--item", ids[1], "--action", "")
     assert run.returncode == 0, run.stderr
     with Client(server.grpc_url) as client:

@@ -25,7 +25,8 @@ from footfall_client import (
     Unavailable,
 )
 from footfall_client._calls import Attempts
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
+from footfall_engines.version import Version
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
 
@@ -34,7 +35,7 @@ PROTOCOLS: tuple[Literal["grpc", "http"], ...] = ("grpc", "http")
 
 @pytest.fixture(scope="module")
 def version(tiny_repository: Path) -> Version:
-    return Version.open(version_folder(tiny_repository, 1))
+    return Repository(tiny_repository).version(1)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from footfall.errors import InputError, NotReadyError
 from footfall.history import ModelInput
 from footfall_engines.engine import Batch, Engine, IndexLists, Scores, load_engine, padded_inputs
 from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
+from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
-from footfall_engines.version import Version, version_folder
+from footfall_engines.version import Version
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint
@@ -105,7 +106,7 @@ def check(scores: Scores, row: int, expected: Answer) -> None:
 def engine(request: pytest.FixtureRequest, tiny_repository: Path, tiny_checkpoint: Path) -> Engine:
     if request.param == "torch":
         return TorchEngine(Checkpoint.open(tiny_checkpoint).load_model(), 100, "fp32", "cpu")
-    loaded = load_engine(Version.open(version_folder(tiny_repository, 1)))
+    loaded = load_engine(Repository(tiny_repository).version(1))
     assert isinstance(loaded, OnnxRuntimeEngine)
     return loaded
 
@@ -163,6 +164,6 @@ def test_the_torch_engine_asked_onto_a_missing_gpu_says_so(model: SequenceModel)
 
 
 def test_an_unknown_engine_is_named(tiny_repository: Path) -> None:
-    version = Version.open(version_folder(tiny_repository, 1))
+    version = Repository(tiny_repository).version(1)
     with pytest.raises(InputError, match="has engine 'abacus'; there are onnxruntime, tensorrt, torch"):
         load_engine(Version(version.folder, {**version.manifest, "engine": "abacus"}))

@@ -24,14 +24,15 @@ from footfall.vocabulary import Vocabulary
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_engines.engine import load_engine
-from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version, version_folder, version_numbers
+from footfall_engines.repository import Repository
+from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version
 from footfall_export.export import ExportOptions, export
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 
 
 def exported(checkpoint: Path, repository: Path, **options: str) -> Version:
     export(checkpoint, repository, ExportOptions(**options))  # type: ignore[arg-type]
-    return Version.open(version_folder(repository, version_numbers(repository)[-1]), verify=True)
+    return Repository(repository).version(Repository(repository).numbers()[-1], verify=True)
 
 
 def with_items(checkpoint: Path, out: Path, ids: list[bytes]) -> Path:
@@ -45,7 +46,7 @@ def with_items(checkpoint: Path, out: Path, ids: list[bytes]) -> Path:
 
 
 def test_the_onnx_graph_has_the_contracts_names_and_free_lengths(tiny_repository: Path) -> None:
-    model = onnx.load(str(version_folder(tiny_repository, 1) / ONNX_FILE))
+    model = onnx.load(str(Repository(tiny_repository).version_folder(1) / ONNX_FILE))
     assert [value.name for value in model.graph.input] == [tensor.name for tensor in ENGINE_INPUTS]
     assert [value.name for value in model.graph.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
     for value, tensor in zip(model.graph.input, ENGINE_INPUTS, strict=True):
@@ -72,7 +73,7 @@ def test_hstu_runs_in_onnxruntime_and_builds_in_tensorrt(dataset: Dataset, tmp_p
 
 
 def test_the_default_engine_is_onnxruntime_in_fp32_and_measured(tiny_repository: Path) -> None:
-    version = Version.open(version_folder(tiny_repository, 1))
+    version = Repository(tiny_repository).version(1)
     assert (version.engine, version.precision) == ("onnxruntime", "fp32")
     check_measured(version)
 
@@ -121,7 +122,7 @@ def test_an_engine_too_far_from_torch_is_no_version(
     save_checkpoint(tmp_path / "loud", model, dataset, checkpoint.samples, checkpoint.metrics)
     with pytest.raises(InputError, match="the fp16 torch engine differs from torch by up to"):
         exported(tmp_path / "loud", tmp_path / "repository", engine="torch", precision="fp16")
-    assert version_numbers(tmp_path / "repository") == []
+    assert Repository(tmp_path / "repository").numbers() == []
     assert not list((tmp_path / "repository" / "ranker").iterdir())
 
 
@@ -159,7 +160,7 @@ def test_a_vocabulary_that_does_more_than_grow_is_refused(
     )
     with pytest.raises(InputError, match=sentence):
         exported(changed, tmp_path / "repository", engine="torch")
-    assert version_numbers(tmp_path / "repository") == [1]
+    assert Repository(tmp_path / "repository").numbers() == [1]
 
 
 def test_another_lineage_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    assert version_numbers(tmp_path) == []
+    assert Repository(tmp_path).numbers() == []
     assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
     assert [path.name for path in (tmp_path / "ranker").iterdir()] == ["1"]
 
@@ -241,7 +242,7 @@ def run_export(
 
 
 def test_the_canary_holds_real_requests_and_their_answers(tiny_repository: Path) -> None:
-    version = Version.open(version_folder(tiny_repository, 1))
+    version = Repository(tiny_repository).version(1)
     assert len(version.canary["requests"]) == 8
     for request in version.canary["requests"]:
         assert len(request["recommended_id"]) == 20

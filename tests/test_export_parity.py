@@ -11,8 +11,9 @@ from footfall.contract import UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories
 from footfall_engines.engine import Batch, Scores
+from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
-from footfall_engines.version import Version, version_folder
+from footfall_engines.version import Version
 from footfall_export.parity import measure, parity_batches
 from footfall_training.checkpoint import Checkpoint
 
@@ -37,7 +38,7 @@ def checkpoint(tiny_checkpoint: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def version(tiny_repository: Path) -> Version:
-    return Version.open(version_folder(tiny_repository, 1))
+    return Repository(tiny_repository).version(1)
 
 
 def listing(items: list[int], scores: list[float]) -> Answers:

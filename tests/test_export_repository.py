@@ -8,8 +8,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-from footfall_engines.repository import live_number
-from footfall_engines.version import Version, version_folder, version_numbers
+from footfall_engines.repository import Repository
 from footfall_export.export import ExportOptions, export
 from footfall_serving.publish import publish
 
@@ -21,12 +20,12 @@ def test_the_committed_repository_takes_a_real_version_beside_its_reference_file
 ) -> None:
     repository = tmp_path / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns(".*", "[2-9]"))
-    assert version_numbers(repository) == []
-    assert live_number(repository) is None
+    assert Repository(repository).numbers() == []
+    assert Repository(repository).live_number() is None
     assert export(tiny_checkpoint, repository, ExportOptions(engine="torch"))["version"] == 2
-    assert live_number(repository) is None
-    assert publish(version_folder(repository, 2), repository).live == 2
-    assert live_number(repository) == 2
+    assert Repository(repository).live_number() is None
+    assert publish(Repository(repository).version_folder(2), repository).live == 2
+    assert Repository(repository).live_number() == 2
 
 
 def test_every_option_of_the_command_reaches_the_version(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_every_option_of_the_command_reaches_the_version(tiny_checkpoint: Path, 
         check=True,
     )
     result = json.loads(run.stdout)
-    version = Version.open(version_folder(tmp_path, 1), verify=True)
+    version = Repository(tmp_path).version(1, verify=True)
     assert result["version"] == 1
     assert result["parity"]["measured"]
     assert (version.engine, version.precision, version.max_top_k) == ("torch", "bf16", 7)

@@ -8,10 +8,11 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import MAX_BATCH, RANKER
 from footfall.errors import InputError, NotReadyError
-from footfall_engines.repository import step_config
+from footfall_engines.model_configs import step_config
+from footfall_engines.repository import Repository
 from footfall_engines.tensorrt_library import tensorrt_library
 from footfall_engines.torch_engine import PRECISIONS
-from footfall_engines.version import ONNX_FILE, version_folder, version_numbers
+from footfall_engines.version import ONNX_FILE
 from footfall_export.export import ExportOptions, export
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import parse
@@ -35,7 +36,7 @@ def fits(dims: tuple[int, ...], declared: tuple[int, ...]) -> bool:
 
 def test_the_native_config_has_the_names_types_and_shapes_of_the_network(tiny_repository: Path) -> None:
     builder = a_builder()
-    network = parse(builder, version_folder(tiny_repository, 1) / ONNX_FILE)
+    network = parse(builder, Repository(tiny_repository).version_folder(1) / ONNX_FILE)
     config = step_config(RANKER, [1], "tensorrt")
     assert config.max_batch_size == MAX_BATCH
     inputs = [network.get_input(place) for place in range(network.num_inputs)]
@@ -75,7 +76,7 @@ def test_a_plan_the_server_would_not_read_is_not_exported_for_it(
         pytest.skip("tensorrt itself is installed, whose plans the server reads")
     with pytest.raises(NotReadyError, match=r"does not read the engines of tensorrt_rtx \d+\.\d+"):
         export(tiny_checkpoint, tmp_path, ExportOptions(engine="tensorrt", backend="tensorrt"))
-    assert version_numbers(tmp_path) == []
+    assert Repository(tmp_path).numbers() == []
 
 
 def test_a_graph_tensorrt_does_not_take_is_one_sentence(tmp_path: Path) -> None:

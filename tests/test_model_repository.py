@@ -20,15 +20,9 @@ from footfall.contract import (
     USER_ID,
 )
 from footfall.errors import InputError
-from footfall_engines.repository import (
-    live_number,
-    loaded_numbers,
-    step_config,
-    write_configs,
-    write_reference,
-    write_step_configs,
-)
-from footfall_engines.version import Version, version_folder, version_numbers
+from footfall_engines.model_configs import step_config
+from footfall_engines.repository import Repository, write_reference
+from footfall_engines.version import Version
 
 MODELS = (*COMPOSING_MODELS, ENSEMBLE)
 COMMITTED = ROOT / "model_repository"
@@ -50,7 +44,7 @@ def files(repository: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def committed() -> Path:
     """The repository's own copy, where nobody has published over it."""
-    if version_numbers(COMMITTED):
+    if Repository(COMMITTED).numbers():
         pytest.skip("versions were published into model_repository, which rewrote the committed files")
     return COMMITTED
 
@@ -125,21 +119,21 @@ def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
 
 
 def test_what_is_live_and_loaded_is_read_back(tiny_repository: Path, tmp_path: Path) -> None:
-    assert live_number(tmp_path) is None
-    assert loaded_numbers(tmp_path) == []
+    assert Repository(tmp_path).live_number() is None
+    assert Repository(tmp_path).loaded_numbers() == []
     repository = tmp_path / "repository"
     shutil.copytree(tiny_repository, repository)
-    version = Version.open(version_folder(repository, 1))
-    write_configs(repository, [version], version)
-    assert live_number(repository) == 1
-    assert loaded_numbers(repository) == [1]
+    version = Repository(repository).version(1)
+    Repository(repository).write_configs([version], version)
+    assert Repository(repository).live_number() == 1
+    assert Repository(repository).loaded_numbers() == [1]
     parameters = parsed(repository / ENSEMBLE / "config.pbtxt").parameters
     assert json.loads(parameters["actions"].string_value) == version.manifest["actions"]
     assert parameters["max_top_k"].string_value == "100"
 
 
 def test_rankers_of_two_backends_cannot_stand_side_by_side(tiny_repository: Path, tmp_path: Path) -> None:
-    version = Version.open(version_folder(tiny_repository, 1))
+    version = Repository(tiny_repository).version(1)
     native = Version(version.folder, {**version.manifest, "backend": "tensorrt"})
     with pytest.raises(InputError, match="cannot be loaded side by side"):
-        write_step_configs(tmp_path, [version, native])
+        Repository(tmp_path).write_step_configs([version, native])

@@ -14,8 +14,8 @@ from conftest import reseal
 
 from footfall.errors import InputError
 from footfall_client import Client
-from footfall_engines.repository import live_number, loaded_numbers
-from footfall_engines.version import Version, version_folder, version_numbers
+from footfall_engines.repository import Repository
+from footfall_engines.version import Version
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.stubs import live_stubs
@@ -31,7 +31,7 @@ def repository(three_versions: Path, tmp_path: Path) -> Path:
 
 
 def number(repository: Path, version: int) -> Path:
-    return version_folder(repository, version)
+    return Repository(repository).version_folder(version)
 
 
 def test_without_a_server_the_version_is_pinned_on_disk(repository: Path) -> None:
@@ -39,10 +39,10 @@ def test_without_a_server_the_version_is_pinned_on_disk(repository: Path) -> Non
     assert (done.live, done.previous, done.serving) == (1, None, False)
     done = publish(number(repository, 2), repository)
     assert (done.live, done.previous) == (2, 1)
-    assert live_number(repository) == 2
-    assert loaded_numbers(repository) == [1, 2]
+    assert Repository(repository).live_number() == 2
+    assert Repository(repository).loaded_numbers() == [1, 2]
     assert publish(number(repository, 3), repository).previous == 2
-    assert loaded_numbers(repository) == [2, 3]
+    assert Repository(repository).loaded_numbers() == [2, 3]
 
 
 def test_rollback_goes_back_and_forth_and_to_any_version(repository: Path) -> None:
@@ -51,7 +51,7 @@ def test_rollback_goes_back_and_forth_and_to_any_version(repository: Path) -> No
     assert rollback(repository).live == 2
     assert rollback(repository).live == 3
     assert rollback(repository, to=1).live == 1
-    assert loaded_numbers(repository) == [1, 3]
+    assert Repository(repository).loaded_numbers() == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_incomplete_altered_and_foreign_folders_are_refused_and_change_nothing(
         publish(number(repository, 3), repository)
     with pytest.raises(InputError, match="is not a finished version"):
         publish(tmp_path, repository)
-    assert live_number(repository) == 1
-    assert loaded_numbers(repository) == [1]
+    assert Repository(repository).live_number() == 1
+    assert Repository(repository).loaded_numbers() == [1]
 
 
 def test_the_versions_are_listed_and_a_broken_one_says_why(repository: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_failed_canary_changes_nothing_for_traffic(repository: Path) -> None:
             time.sleep(0.1)
         assert publish(number(repository, 3), repository).serving
         assert client.recommend([]).model_version == 3
-    assert live_number(repository) == 3
+    assert Repository(repository).live_number() == 3
 
 
 def test_two_publishers_do_not_meet(repository: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_publish_killed_at_any_moment_leaves_one_whole_live_version(
         command.wait()
         command.stderr.close()
         assert client.recommend([]).model_version in (1, 2)
-        assert live_number(repository) in (1, 2)
-    live = live_number(repository)
+        assert Repository(repository).live_number() in (1, 2)
+    live = Repository(repository).live_number()
     with running_server(repository) as state, Client(state.grpc_url) as client:
         assert client.recommend([]).model_version == live
         assert publish(number(repository, 2), repository).live == 2
@@ -165,6 +165,6 @@ def test_a_publish_killed_at_any_moment_leaves_one_whole_live_version(
 def test_a_killed_copy_is_no_version(repository: Path, tmp_path: Path) -> None:
     shutil.move(number(repository, 3), tmp_path / "delivered")
     (number(repository, 3).parent / ".partial-0123abcd").mkdir()
-    assert version_numbers(repository) == [1, 2]
+    assert Repository(repository).numbers() == [1, 2]
     assert publish(tmp_path / "delivered", repository).live == 3
     assert [path.name for path in sorted((repository / "ranker").glob("[0-9.]*"))] == ["1", "2", "3"]

@@ -14,8 +14,7 @@ from conftest import copied, make_unloadable, reseal
 
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_client import Client
-from footfall_engines.repository import live_number
-from footfall_engines.version import version_folder, version_numbers
+from footfall_engines.repository import Repository
 from footfall_serving import publish as publishing
 from footfall_serving.lock import LOCK
 from footfall_serving.publish import publish, rollback
@@ -37,7 +36,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 def repository(three_versions: Path, tmp_path: Path) -> Path:
     """Version 1 of three is live."""
     repository = copied(three_versions, tmp_path / "repository")
-    publish(version_folder(repository, 1))
+    publish(Repository(repository).version_folder(1))
     return repository
 
 
@@ -64,7 +63,7 @@ def on_a_full_disk(limit: int, *command: str) -> subprocess.CompletedProcess[str
 def test_a_full_disk_changes_nothing(repository: Path, limit: int) -> None:
     """At 100 bytes an adaptor fails, then a step's configuration, a later step's, the ensemble's."""
     before = contents(repository)
-    run = on_a_full_disk(limit, "publish", str(version_folder(repository, 2)))
+    run = on_a_full_disk(limit, "publish", str(Repository(repository).version_folder(2)))
     assert run.returncode == 1, run.stderr
     assert "cannot be written, it is as it was: File too large" in run.stderr
     assert "Traceback" not in run.stderr
@@ -72,7 +71,7 @@ def test_a_full_disk_changes_nothing(repository: Path, limit: int) -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_copied_version(repository: Path, tmp_path: Path) -> None:
-    shutil.move(version_folder(repository, 3), tmp_path / "delivered")
+    shutil.move(Repository(repository).version_folder(3), tmp_path / "delivered")
     before = contents(repository)
     run = on_a_full_disk(20_000, "publish", str(tmp_path / "delivered"), "--repository", str(repository))
     assert run.returncode == 1, run.stderr
@@ -121,25 +120,25 @@ def test_a_failure_at_the_cut_over_leaves_disk_and_server_with_the_live_version(
         with monkeypatch.context() as patch:
             fail(patch)
             with pytest.raises(FootfallError, match="the disk is full"):
-                publish(version_folder(repository, 2))
+                publish(Repository(repository).version_folder(2))
         assert contents(repository) == before
-        assert live_number(repository) == 1
+        assert Repository(repository).live_number() == 1
         assert client.recommend([]).model_version == 1
         deadline = time.monotonic() + 10
         while {stub.version for stub in live_stubs(state.pid)} != {1}:
             assert time.monotonic() < deadline, "version 2 stays loaded"
             time.sleep(0.1)
-        assert publish(version_folder(repository, 2)).serving
+        assert publish(Repository(repository).version_folder(2)).serving
         assert client.recommend([]).model_version == 2
         assert rollback(repository).live == 1
 
 
 def test_a_version_that_does_not_load_is_refused_in_one_line(repository: Path) -> None:
-    make_unloadable(version_folder(repository, 2))
+    make_unloadable(Repository(repository).version_folder(2))
     with running_server(repository) as state, Client(state.grpc_url) as client:
         before = contents(repository)
         with pytest.raises(NotReadyError, match="the server refused load_model") as refused:
-            publish(version_folder(repository, 2))
+            publish(Repository(repository).version_folder(2))
         assert "\n" not in str(refused.value)
         assert "Traceback" not in str(refused.value)
         assert contents(repository) == before
@@ -155,16 +154,16 @@ def spoil(folder: Path, **fields: Any) -> None:
 
 @pytest.mark.parametrize("field", ["files", "num_items", "lineage"])
 def test_a_manifest_without_a_field_is_named(repository: Path, field: str) -> None:
-    spoil(version_folder(repository, 3), **{field: None})
+    spoil(Repository(repository).version_folder(3), **{field: None})
     sentence = f"manifest.json is not the manifest of a version: it lacks '{field}'"
     assert sentence in list_versions(repository)[2]["error"]
     with pytest.raises(InputError, match=sentence):
-        publish(version_folder(repository, 3))
-    assert live_number(repository) == 1
+        publish(Repository(repository).version_folder(3))
+    assert Repository(repository).live_number() == 1
 
 
 def test_a_version_without_metrics_does_not_hide_the_others(repository: Path) -> None:
-    spoil(version_folder(repository, 3), metrics={})
+    spoil(Repository(repository).version_folder(3), metrics={})
     rows = list_versions(repository)
     assert "error" not in rows[0]
     assert "hold no NDCG@10" in rows[2]["error"]
@@ -186,7 +185,7 @@ def test_a_broken_file_of_the_repository_is_named(
     with pytest.raises(InputError, match=sentence):
         list_versions(repository)
     with pytest.raises(InputError, match=sentence):
-        publish(version_folder(repository, 2))
+        publish(Repository(repository).version_folder(2))
 
 
 def test_what_is_no_version_in_a_repository_is_refused_without_a_trace(
@@ -195,7 +194,7 @@ def test_what_is_no_version_in_a_repository_is_refused_without_a_trace(
     place = tmp_path / "pub" / "x"
     place.mkdir(parents=True)
     shutil.copytree(tiny_checkpoint, place / "checkpoint")
-    shutil.copytree(version_folder(repository, 3), place / "myversion")
+    shutil.copytree(Repository(repository).version_folder(3), place / "myversion")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="nosuch/ranker/1 is not a finished version"):
         publish(tmp_path / "nosuch" / "ranker" / "1")
@@ -210,14 +209,14 @@ def test_what_is_no_version_in_a_repository_is_refused_without_a_trace(
 
 def test_a_manifest_may_not_name_files_outside_of_its_folder(repository: Path, tmp_path: Path) -> None:
     delivered = tmp_path / "in" / "delivered"
-    shutil.copytree(version_folder(repository, 3), delivered)
+    shutil.copytree(Repository(repository).version_folder(3), delivered)
     (tmp_path / "in" / "outside").write_text("")
     reseal(delivered)
     files = json.loads((delivered / "manifest.json").read_text())["files"]
     spoil(delivered, files=files | {"../outside": files["model.py"] | {"bytes": 0, "sha256": EMPTY_SHA256}})
     with pytest.raises(InputError, match=r"lists \.\./outside, which lies outside of its folder"):
         publish(delivered, repository)
-    assert version_numbers(repository) == [1, 2, 3]
+    assert Repository(repository).numbers() == [1, 2, 3]
     assert not (repository / "ranker" / "outside").exists()
 
 

@@ -17,13 +17,14 @@ from footfall.contract import (
     UNKNOWN_TIME,
 )
 from footfall.errors import InputError
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
+from footfall_engines.version import Version
 from footfall_serving.request import padded, read_request, to_indices
 
 
 @pytest.fixture(scope="module")
 def version(tiny_repository: Path) -> Version:
-    return Version.open(version_folder(tiny_repository, 1))
+    return Repository(tiny_repository).version(1)
 
 
 def texts(*values: bytes) -> np.ndarray[Any, Any]:

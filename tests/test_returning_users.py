@@ -8,7 +8,7 @@ from conftest import make_checkpoint
 
 from footfall_client import Client, Event, Recommendation
 from footfall_data.dataset import Dataset
-from footfall_engines.version import version_folder
+from footfall_engines.repository import Repository
 from footfall_export.export import ExportOptions, export
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
@@ -48,7 +48,7 @@ def cached_events(state: ServerState) -> float:
 def test_answers_are_those_of_a_stranger_and_a_swap_reuses_nothing(
     repository: Path, dataset: Dataset
 ) -> None:
-    publish(version_folder(repository, 1), repository)
+    publish(Repository(repository).version_folder(1), repository)
     with running_server(repository) as state, Client(state.grpc_url) as client:
 
         def ask(length: int, first: int = 1) -> Recommendation:
@@ -69,7 +69,7 @@ def test_answers_are_those_of_a_stranger_and_a_swap_reuses_nothing(
             "nobody knows this": None
         }
 
-        publish(version_folder(repository, 2), repository)
+        publish(Repository(repository).version_folder(2), repository)
         assert ask(9, first=5).model_version == 2
         rollback(repository)
         assert ask(10, first=5).model_version == 1

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
 from footfall.errors import InputError
 from footfall_client import Client
-from footfall_engines.version import version_folder
+from footfall_engines.repository import Repository
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ANY_PORTS, ServeOptions, running_server
 from footfall_serving.state import STATE_FILE, ServerState
@@ -74,7 +74,7 @@ def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_ad
     root = issued()
     certificate, key = written(tmp_path, issued("shop.example", "localhost", by=root))
     repository = copied(three_versions, tmp_path / "repository")
-    publish(version_folder(repository, 1))
+    publish(Repository(repository).version_folder(1))
     options = ServeOptions("127.0.0.1", 0, 0, 0, grpc_tls_cert=certificate, grpc_tls_key=key)
     said: list[str] = []
     with (
@@ -82,7 +82,7 @@ def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_ad
         Client(f"localhost:{state.grpc_port}", tls=certificate, retries=0) as client,
     ):
         assert [row["loaded"] for row in list_versions(repository)] == [True, False, False]
-        assert publish(version_folder(repository, 2)).serving
+        assert publish(Repository(repository).version_folder(2)).serving
         assert client.recommend([]).model_version == 2
 
         def rankers() -> list[int]:

@@ -15,7 +15,7 @@ from conftest import copied, eventually, infer, make_unloadable
 
 from footfall.errors import InputError, NotReadyError
 from footfall_client import Client
-from footfall_engines.version import version_folder
+from footfall_engines.repository import Repository
 from footfall_serving import supervisor as supervision
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ServeOptions, running_server
@@ -44,7 +44,7 @@ def test_a_repository_with_nothing_live_or_a_broken_version_is_refused(
     with pytest.raises(InputError, match="has no live version"), running_server(tmp_path):
         pass
     broken = copied(tiny_repository, tmp_path / "broken")
-    (version_folder(broken, 1) / "model.onnx").write_bytes(b"nonsense")
+    (Repository(broken).version_folder(1) / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"model\.onnx has 8 bytes"), running_server(broken):
         pass
 
@@ -176,24 +176,24 @@ def test_a_rollback_rescues_a_repository_whose_newest_version_does_not_load(
     three_versions: Path, tmp_path: Path
 ) -> None:
     repository = copied(three_versions, tmp_path / "repository")
-    make_unloadable(version_folder(repository, 2))
+    make_unloadable(Repository(repository).version_folder(2))
     for version in (1, 2):
-        publish(version_folder(repository, version))
+        publish(Repository(repository).version_folder(version))
     with pytest.raises(NotReadyError, match="ranker"), running_server(repository):
         pass
     assert rollback(repository).live == 1
     with running_server(repository) as state, Client(state.grpc_url) as client:
         assert client.recommend([]).model_version == 1
-        assert publish(version_folder(repository, 1)).serving
-        assert publish(version_folder(repository, 3)).live == 3
+        assert publish(Repository(repository).version_folder(1)).serving
+        assert publish(Repository(repository).version_folder(3)).live == 3
         assert client.recommend([]).model_version == 3
 
 
 def test_a_rollback_leaves_a_damaged_version_behind(three_versions: Path, tmp_path: Path) -> None:
     repository = copied(three_versions, tmp_path / "repository")
     for version in (1, 2):
-        publish(version_folder(repository, version))
-    (version_folder(repository, 2) / "model.onnx").unlink()
+        publish(Repository(repository).version_folder(version))
+    (Repository(repository).version_folder(2) / "model.onnx").unlink()
     said: list[str] = []
     assert rollback(repository, say=said.append).live == 1
     assert "version 2 does not stay loaded" in said[0]

@@ -10,7 +10,7 @@ import pytest
 
 from footfall_client import Client, Recommendation
 from footfall_data.dataset import Dataset
-from footfall_engines.version import version_folder
+from footfall_engines.repository import Repository
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
@@ -72,7 +72,7 @@ def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
     repository: Path, dataset: Dataset
 ) -> None:
     ids = [id_.decode() for id_ in dataset.items.ids(range(1, 40))]
-    publish(version_folder(repository, 1), repository)
+    publish(Repository(repository).version_folder(1), repository)
     with running_server(repository) as state:
         askers = [Asker(state.grpc_url, ids[place : place + 3 + place]) for place in range(NUM_CLIENTS)]
         expected: dict[tuple[int, int], tuple[tuple[str, float], ...]] = {}
@@ -92,7 +92,7 @@ def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
         try:
             for swap in range(NUM_SWAPS):
                 version = (swap + 1) % NUM_VERSIONS + 1
-                assert publish(version_folder(repository, version), repository).live == version
+                assert publish(Repository(repository).version_folder(version), repository).live == version
                 record(version)
                 if swap == 1:
                     early = footprint(state)

@@ -17,7 +17,7 @@ from footfall_client._calls import Call, Calls
 from footfall_client._settings import Protocol
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
 from footfall_export.export import ExportOptions, export
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
@@ -49,9 +49,7 @@ def repository(dataset: Dataset, shop: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def actions(repository: Path) -> dict[int, list[str]]:
     """Of each version."""
-    names = {
-        number: Version.open(version_folder(repository, number)).manifest["actions"] for number in (1, 2)
-    }
+    names = {number: Repository(repository).version(number).manifest["actions"] for number in (1, 2)}
     assert names[2] == [*names[1], NEW_ACTION]
     return names
 
@@ -88,7 +86,7 @@ def test_clients_outlive_swaps_to_longer_and_shorter_vocabularies(
 ) -> None:
     ids = [id_.decode() for id_ in dataset.items.ids(range(1, NUM_CANDIDATES + 1))]
     history = [Event(ids[0]), Event(NEW_ITEM, NEW_ACTION), Event(ids[1], "cart")]
-    publish(version_folder(repository, 1), repository)
+    publish(Repository(repository).version_folder(1), repository)
 
     def check(asked: list[Client], version: int) -> None:
         for client in asked:
@@ -106,14 +104,14 @@ def test_clients_outlive_swaps_to_longer_and_shorter_vocabularies(
         asker = Asker(state.grpc_url, ids)
         asker.start()
         try:
-            publish(version_folder(repository, 2), repository)
+            publish(Repository(repository).version_folder(2), repository)
             with clients(state) as second:
                 check([*first, *second], 2)
                 rollback(repository)
                 check([*first, *second], 1)
                 with clients(state) as third:
                     check(third, 1)
-                    publish(version_folder(repository, 2), repository)
+                    publish(Repository(repository).version_folder(2), repository)
                     check([*first, *second, *third], 2)
 
             async def across_a_rollback() -> list[Recommendation]:

@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -171,6 +171,11 @@ def writing(target: Path, left: str = "nothing is left of it") -> Iterator[None]
         yield
     except OSError as error:
         raise InputError(f"{target} cannot be written, {left}: {_reason(error)}") from error
+
+
+def replacing(path: Path) -> AbstractContextManager[None]:
+    """The same for a file that is replaced in one step."""
+    return writing(path, "it is as it was")
 
 
 def _reason(error: OSError) -> str:

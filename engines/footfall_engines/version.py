@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from footfall.contract import RANKER
 from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest
 from footfall.history import HistoryRules
@@ -110,28 +109,9 @@ class Version:
         return canary
 
 
-def version_numbers(repository: Path) -> list[int]:
-    """Numbers of the repository's finished versions, ascending."""
-    return [number for number in _numbers(repository) if is_finished(version_folder(repository, number))]
-
-
-def next_number(repository: Path) -> int:
-    """The number after the last one that is taken, be it only by an unfinished folder."""
-    return max(_numbers(repository), default=0) + 1
-
-
 def is_finished(folder: Path) -> bool:
     """The committed model_repository/ranker/1 is not: it shows where an adaptor lies, and has no engine."""
     return (folder / MANIFEST).is_file()
-
-
-def _numbers(repository: Path) -> list[int]:
-    folders = (repository / RANKER).glob("[0-9]*")
-    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
-
-
-def version_folder(repository: Path, number: int) -> Path:
-    return repository / RANKER / str(number)
 
 
 def check_successor(old: Version, items: Vocabulary, actions: Vocabulary, lineage: str) -> None:

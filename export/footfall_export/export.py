@@ -14,7 +14,8 @@ from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError, NotReadyError, check_choice
 from footfall.folder import write_manifest, written_aside
 from footfall_engines.engine import ENGINES, load_engine
-from footfall_engines.repository import adaptor, write_adaptors
+from footfall_engines.model_configs import adaptor
+from footfall_engines.repository import Repository
 from footfall_engines.tensorrt_library import check_server_reads_its_plans, library_version
 from footfall_engines.torch_engine import PRECISIONS, TorchEngine
 from footfall_engines.version import (
@@ -25,9 +26,6 @@ from footfall_engines.version import (
     PLAN_FILE,
     Version,
     check_successor,
-    next_number,
-    version_folder,
-    version_numbers,
 )
 from footfall_export.canary import canary
 from footfall_export.parity import Parity, measure, not_measured
@@ -91,16 +89,16 @@ def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) ->
     checkpoint = Checkpoint.open(checkpoint_folder)
     if options.backend == "tensorrt":
         check_server_reads_its_plans()
-    for newest in version_numbers(repository)[-1:]:
-        older = Version.open(version_folder(repository, newest))
-        check_successor(older, checkpoint.items, checkpoint.actions, checkpoint.lineage)
-    number = next_number(repository)
+    home = Repository(repository)
+    for newest in home.numbers()[-1:]:
+        check_successor(home.version(newest), checkpoint.items, checkpoint.actions, checkpoint.lineage)
+    number = home.next_number()
     facts = _facts(checkpoint, options)
-    with written_aside(version_folder(repository, number)) as folder:
+    with written_aside(home.version_folder(number)) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
         write_manifest(folder, KIND, facts)
-        write_adaptors(repository, number, (PREPROCESS, POSTPROCESS))
-    return {"version": number, "folder": str(version_folder(repository, number)), "parity": parity.as_json()}
+        home.write_adaptors(number, (PREPROCESS, POSTPROCESS))
+    return {"version": number, "folder": str(home.version_folder(number)), "parity": parity.as_json()}
 
 
 def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:

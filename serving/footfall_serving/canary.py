@@ -18,7 +18,7 @@ from footfall.contract import (
     Tensor,
 )
 from footfall.errors import InputError
-from footfall_engines.repository import STEP_OUTPUTS, step_inputs
+from footfall_engines.model_configs import STEP_OUTPUTS, step_inputs
 from footfall_engines.version import Version
 from footfall_serving.repository_api import first_line
 

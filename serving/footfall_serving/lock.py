@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from footfall.errors import InputError
-from footfall_engines.repository import replacing
+from footfall.folder import replacing
 
 LOCK = ".publish.lock"
 

@@ -18,8 +18,7 @@ import psutil
 from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import writing
-from footfall_engines.repository import live_number, write_step_configs
-from footfall_engines.version import Version, version_folder
+from footfall_engines.repository import Repository
 from footfall_serving.install import server_home
 from footfall_serving.lock import locked
 from footfall_serving.ports import check_port, free_port
@@ -102,7 +101,7 @@ def running_server(
 
 
 def _live_number(repository: Path) -> int:
-    number = live_number(repository)
+    number = Repository(repository).live_number()
     if number is None:
         raise InputError(f"{repository} has no live version; publish one: footfall publish VERSION_DIR")
     return number
@@ -110,13 +109,13 @@ def _live_number(repository: Path) -> int:
 
 def _pin_live(repository: Path) -> None:
     """Have the server load the live version alone: one that was loaded beside it may be one that does not load."""
-    live = Version.open(version_folder(repository, _live_number(repository)), verify=True)
+    live = Repository(repository).version(_live_number(repository), verify=True)
     running = read_state(repository)
     if running is not None:
         raise InputError(
             f"{repository} is served already, on grpc {running.grpc_url} (process {running.pid})"
         )
-    write_step_configs(repository, [live])
+    Repository(repository).write_step_configs([live])
 
 
 def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from footfall.contract import COMPOSING_MODELS
 from footfall.errors import InputError
-from footfall_engines.repository import live_number
-from footfall_engines.version import Version, version_folder, version_numbers
+from footfall_engines.repository import Repository
+from footfall_engines.version import Version
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.state import read_state
 
@@ -15,13 +15,14 @@ def list_versions(repository: Path) -> list[dict[str, Any]]:
     """One row a version, ascending. `loaded` is None where no server runs; a broken version has `error` alone."""
     if not repository.is_dir():
         raise InputError(f"{repository} is not a model repository: there is no such folder")
-    live, loaded = live_number(repository), _loaded(repository)
+    home, loaded = Repository(repository), _loaded(repository)
+    live = home.live_number()
     rows = []
-    for number in version_numbers(repository):
+    for number in home.numbers():
         row: dict[str, Any] = {"version": number, "live": number == live}
         row["loaded"] = None if loaded is None else number in loaded
         try:
-            rows.append(row | _facts(Version.open(version_folder(repository, number))))
+            rows.append(row | _facts(home.version(number)))
         except InputError as error:
             rows.append(row | {"error": str(error)})
         except (KeyError, TypeError, ValueError) as error:
