@@ -24,8 +24,9 @@ from footfall_data.prepare import PrepareOptions, prepare
 from footfall_data.shop.simulate import SimulateOptions, simulate
 from footfall_engines.repository import Repository
 from footfall_export.export import ExportOptions, export
-from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
+from footfall_models.registry import EncoderName
 from footfall_serving.install import install
 from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState

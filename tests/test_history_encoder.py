@@ -13,13 +13,15 @@ from footfall.history import ModelInput
 from footfall_engines.captured_passes import pad_inputs
 from footfall_engines.engine import NOBODY
 from footfall_engines.history_encoder import HistoryEncoder
-from footfall_engines.user_cache import page_bytes
+from footfall_engines.storage import PagedStorage, page_bytes
+from footfall_kernels.decode_attention.paged_cache import PagedCache
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.config import EncoderName, ModelConfig
-from footfall_models.contexts import Context
+from footfall_models.config import ModelConfig
 from footfall_models.graph import RankerGraph
 from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.layout import Layout
 from footfall_models.model import SequenceModel
+from footfall_models.registry import EncoderName
 
 CONFIG = ModelConfig(num_items=50, num_actions=3, width=64, num_heads=2, max_length=200)
 CPU = torch.device("cpu")
@@ -62,6 +64,12 @@ def states(encoder: HistoryEncoder, rows: list[Row]) -> Tensor:
         return encoder.states(history(rows), [user for user, _, _ in rows])
 
 
+def caches(encoder: HistoryEncoder) -> list[PagedCache]:
+    """Every layer's, of an encoder that keeps keys and values."""
+    assert isinstance(encoder.cache.storage, PagedStorage)
+    return encoder.cache.storage.layers
+
+
 def check(cached: HistoryEncoder, plain: HistoryEncoder, rows: list[Row]) -> None:
     torch.testing.assert_close(states(cached, rows), states(plain, rows), atol=1e-4, rtol=1e-4)
 
@@ -86,9 +94,9 @@ def test_what_is_kept_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = cached._graph.model
     real = model.encode_in
 
-    def encode_in(context: Context, item: Tensor, *rest: Tensor) -> Tensor:
+    def encode_in(layout: Layout, item: Tensor, *rest: Tensor) -> Tensor:
         encoded.append(len(item))
-        return real(context, item, *rest)
+        return real(layout, item, *rest)
 
     monkeypatch.setattr(model, "encode_in", encode_in)
     states(cached, [(b"anna", 1, 73)])
@@ -121,7 +129,7 @@ def test_the_least_recently_used_make_room_and_memory_stays_bounded() -> None:
     assert set(cached.cache._users) == {b"anna", b"cleo", b"dora"}
     states(cached, [(b"emil", 5, 150)])
     assert set(cached.cache._users) == {b"emil"}
-    assert all(layer.k.shape[0] == 3 for layer in cached.cache.layers)
+    assert all(layer.k.shape[0] == 3 for layer in caches(cached))
 
 
 def test_a_user_too_long_for_the_cache_is_still_answered() -> None:
@@ -136,7 +144,7 @@ def test_a_pass_that_fails_leaves_nothing_half_written(monkeypatch: pytest.Monke
         patch.setattr(last, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
         states(cached, [(b"anna", 1, 72), (b"bert", 2, 5)])
     assert len(cached.cache) == 0
-    assert [len(layer.free) for layer in cached.cache.layers] == [4, 4]
+    assert [len(layer.free) for layer in caches(cached)] == [4, 4]
     check(cached, plain, [(b"anna", 1, 73), (b"bert", 2, 6)])
 
 
@@ -190,5 +198,5 @@ def test_whatever_comes_in_whatever_order_the_states_are_those_of_a_whole_pass(
     cached, plain = encoder(kind, pages), encoder(kind, pages=0)
     for rows in batches:
         check(cached, plain, rows)
-    held = {page for pages in cached.cache.layers[0].pages for page in pages}
-    assert len(held) + len(cached.cache.layers[0].free) == pages
+    held = {page for pages in caches(cached)[0].pages for page in pages}
+    assert len(held) + len(caches(cached)[0].free) == pages

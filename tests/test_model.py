@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.config import ModelConfig
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
+from footfall_models.registry import EncoderName
 
 CONFIG = ModelConfig(num_items=30, num_actions=3, width=16, num_heads=4, max_length=12)
 ENCODERS: tuple[EncoderName, ...] = ("softmax", "hstu")

@@ -23,7 +23,8 @@ from footfall_cli.train import train as train_command
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.config import ModelConfig
+from footfall_models.registry import EncoderName
 from footfall_models.weights import WEIGHTS
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation.ranking import Targets, rank_targets

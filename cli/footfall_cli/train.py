@@ -8,7 +8,8 @@ import typer
 from footfall_cli.output import JsonOption, show
 from footfall_data.dataset import Dataset, SplitName
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.config import EncoderName, ModelConfig
+from footfall_models.config import ModelConfig
+from footfall_models.registry import EncoderName
 from footfall_training.options import LossName, TrainOptions, TrainPrecision
 
 

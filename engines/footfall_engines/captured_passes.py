@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from footfall.history import bucket_width
-from footfall_models.cached_contexts import KeysValues
 from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.caching import Kept
 
 LEAST_EVENTS = 256
 LEAST_USERS = 8
 WARM_UP_PASSES = 3
 """As torch.cuda.make_graphed_callables does; the first of them compiles the kernels."""
 
-Pass = tuple[Tensor, KeysValues]
-"""Hidden states [events, width], and every layer's keys and values."""
+Pass = tuple[Tensor, Kept]
+"""Hidden states [events, width], and what a cache may keep of every layer."""
 
 
 @dataclass(frozen=True)

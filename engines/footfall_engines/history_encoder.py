@@ -11,12 +11,13 @@ from torch import Tensor
 from footfall.history import ModelInput
 from footfall_engines.captured_passes import CapturedPasses, Pass
 from footfall_engines.engine import NOBODY
+from footfall_engines.storage import storage_for
 from footfall_engines.user_cache import UserCache
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.cached_contexts import KeepingContext, KeysValues, ReturningContext
-from footfall_models.contexts import Context
 from footfall_models.graph import RankerGraph
 from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.caching import KeepingLayout, Kept, ReturningLayout
+from footfall_models.layouts.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,11 @@ class HistoryEncoder:
         self, graph: RankerGraph, device: torch.device, implementation: ImplementationName, cache_bytes: int
     ) -> None:
         self._graph, self._device, self._implementation = graph, device, implementation
-        self.cache = UserCache(
-            graph.model.config, graph.model.item_table().dtype, device, implementation, cache_bytes
-        )
+        self.cache = UserCache(storage_for(graph.model, device, implementation, cache_bytes))
         self.cached_events = 0
-        # The reference decides on the host, which no graph can hold.
-        captured = device.type == "cuda" and implementation == "triton"
+        # The reference and a scan decide on the host, which no graph can hold.
+        scans = graph.model.blocks.keeps == "state"
+        captured = device.type == "cuda" and implementation == "triton" and not scans
         self._whole = CapturedPasses(self._pass_over) if captured else self._pass_over
 
     def states(self, history: ModelInput, users: Sequence[bytes]) -> Tensor:
@@ -110,28 +110,28 @@ class HistoryEncoder:
         return self._finish(visits, inputs, hidden, kept)
 
     def _pass_over(self, inputs: PackedInputs) -> Pass:
-        context = KeepingContext(inputs, self._implementation, self._graph.model.config.max_length)
-        return self._run(context, inputs), context.kept
+        layout = KeepingLayout(inputs, self._implementation, self._graph.model.config.max_length)
+        return self._run(layout, inputs), layout.kept
 
     def _continue(self, visits: list[Visit]) -> Tensor:
         """Encode only the new events."""
         inputs = self._inputs(visits)
         sequences = list(_reserved(visits).values())
         most = max(visit.new for visit in visits)
-        context = ReturningContext(inputs, self._implementation, self.cache.layers, sequences, most)
-        return self._finish(visits, inputs, self._run(context, inputs), context.kept)
+        layout = ReturningLayout(inputs, self._implementation, self.cache.storage.layers, sequences, most)
+        return self._finish(visits, inputs, self._run(layout, inputs), layout.kept)
 
-    def _run(self, context: Context, inputs: PackedInputs) -> Tensor:
+    def _run(self, layout: Layout, inputs: PackedInputs) -> Tensor:
         events = self._graph.known_events(inputs.item, inputs.action, inputs.gap)
-        return self._graph.model.encode_in(context, *events, inputs.position)
+        return self._graph.model.encode_in(layout, *events, inputs.position)
 
-    def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: KeysValues) -> Tensor:
+    def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: Kept) -> Tensor:
         """Cache what is to be kept; the states [visits, width] after the last events."""
         rows = {visit.sequence: visit.new for visit in visits if visit.sequence is not None}
         if rows:
             is_kept = [visit.sequence is not None for visit in visits]
             events = np.flatnonzero(np.repeat(is_kept, [visit.new for visit in visits]))
-            self.cache.append(rows, torch.from_numpy(events).to(self._device), kept, inputs.time)
+            self.cache.storage.append(rows, torch.from_numpy(events).to(self._device), kept, inputs.time)
         return hidden[inputs.offsets[1:] - 1]
 
     def _inputs(self, visits: list[Visit]) -> PackedInputs:

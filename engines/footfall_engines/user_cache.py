@@ -1,4 +1,4 @@
-"""UserCache: keys and values of returning users' histories, of one version, in bounded memory."""
+"""UserCache: what spares a returning user's past from being encoded again, of one version, in bounded memory."""
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -6,16 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall_kernels.decode_attention.decode_attention import append
-from footfall_kernels.decode_attention.paged_cache import PagedCache
-from footfall_models.cached_contexts import KeysValues
-from footfall_models.config import ModelConfig
-
-PAGE = 64
+from footfall_engines.storage import Storage
 
 
 @dataclass
@@ -28,36 +22,15 @@ class CachedUser:
 
 
 class UserCache:
-    """The least recently used make room for others. `layers` hold the same sequences, one PagedCache a layer.
+    """The least recently used make room for others.
 
     An entry serves only a history that begins with the very events it was made of, and lives no longer than the
     engine of its version: neither a changed history nor a swap can meet a stale one.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        dtype: torch.dtype,
-        device: torch.device,
-        implementation: str,
-        num_bytes: int,
-    ) -> None:
-        self._implementation = implementation
-        num_pages = num_bytes // (config.num_layers * page_bytes(config, dtype))
-        self.layers = [
-            PagedCache.empty(
-                sequences=num_pages,
-                num_pages=num_pages,
-                max_pages=-(-config.max_length // PAGE),
-                heads=config.num_heads,
-                head_dim=config.width // config.num_heads,
-                dtype=dtype,
-                device=device,
-                page=PAGE,
-            )
-            for _ in range(config.num_layers)
-        ]
-        self._free = list(range(num_pages))
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._free = list(range(storage.num_pages))
         self._users: OrderedDict[bytes, CachedUser] = OrderedDict()
 
     def __len__(self) -> int:
@@ -75,34 +48,15 @@ class UserCache:
         """The sequence with room for `rows` more events; None where only users to `keep` could give way."""
         entry = self._users.get(user)
         held = 0 if entry is None else entry.events.shape[1]
-        pages = -(-(held + rows) // PAGE) - -(-held // PAGE)
+        pages = self.storage.pages(held + rows) - self.storage.pages(held)
         if not self._make_room(pages, keep):
             return None
         sequence = self._free.pop() if entry is None else entry.sequence
-        for layer in self.layers:
-            layer.allocate(sequence, rows)
+        self.storage.allocate(sequence, rows)
         return sequence
 
-    def append(self, rows: Mapping[int, int], events: Tensor, kept: KeysValues, time: Tensor) -> None:
-        """Write each layer's keys and values of `events` int64 [events], so many for each sequence in turn.
-
-        kept: of every layer, of a pass's packed events, whose seconds are `time` int32.
-        """
-        bounds = np.cumsum([0, *rows.values()]).tolist()
-        for layer, (key, value) in zip(self.layers, kept, strict=True):
-            key, value, seconds = (packed.index_select(0, events) for packed in (key, value, time))
-            append(
-                layer,
-                key,
-                value,
-                seconds,
-                implementation=self._implementation,
-                sequences=list(rows),
-                offsets=bounds,
-            )
-
     def store(self, user: bytes, sequence: int, events: NDArray[np.int32], state: Tensor) -> None:
-        """The user's entry, now that every layer holds the keys and values of `events`."""
+        """The user's entry, now that every layer holds what is kept of `events`."""
         self._users[user] = CachedUser(sequence, events.copy(), state.clone())
         self._users.move_to_end(user)
 
@@ -114,8 +68,7 @@ class UserCache:
 
     def release(self, sequence: int) -> None:
         """Give a reserved sequence and its pages back."""
-        for layer in self.layers:
-            layer.release(sequence)
+        self.storage.release(sequence)
         self._free.append(sequence)
 
     @contextmanager
@@ -131,14 +84,9 @@ class UserCache:
 
     def _make_room(self, pages: int, keep: Collection[bytes]) -> bool:
         """Free so many pages; as every sequence in use has one, a new one then finds a number, too."""
-        while len(self.layers[0].free) < pages:
+        while self.storage.num_free < pages:
             oldest = next((user for user in self._users if user not in keep), None)
             if oldest is None:
                 return False
             self.drop(oldest)
         return True
-
-
-def page_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Keys, values and times of one page of one layer."""
-    return PAGE * (2 * config.width * dtype.itemsize + 4)

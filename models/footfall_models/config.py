@@ -2,12 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from footfall.errors import InputError, check_choice
 from footfall_kernels.attention.rules import MAX_LENGTH
+from footfall_models.registry import ENCODERS, EncoderName
 
-EncoderName = Literal["softmax", "hstu"]
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -34,7 +33,7 @@ class ModelConfig:
             raise InputError(f"max_length is {self.max_length}, attention takes at most {MAX_LENGTH}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
-        check_choice("encoder", self.encoder, get_args(EncoderName))
+        check_choice("encoder", self.encoder, ENCODERS)
 
 
 def check_device_name(device: str) -> None:

@@ -1,7 +1,7 @@
-"""SequenceModel: a causal encoder over packed histories, a transformer or HSTU.
+"""SequenceModel: an encoder over histories, packed or padded.
 
-SASRec (Kang and McAuley, arXiv 1808.09781) with pre-norm blocks, or HSTU (Zhai et al., arXiv 2402.17152); action and
-time-gap embeddings, a tied output and a second head for the next action. Items are compared by direction alone:
+Of any family of footfall_models.registry; action and time-gap embeddings, a tied output and a second head for the
+next action. Items are compared by direction alone:
 states have the length SCORE_SCALE and, once trained, item rows the length 1.
 """
 
@@ -15,9 +15,11 @@ from torch.nn.utils import parametrize
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
-from footfall_models.contexts import Context, PackedContext, PaddedContext
-from footfall_models.encoders import LAYERS
 from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.layout import Layout
+from footfall_models.layouts.packed import PackedLayout
+from footfall_models.layouts.padded import PaddedLayout
+from footfall_models.registry import find_encoder
 
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
@@ -40,8 +42,7 @@ class SequenceModel(nn.Module):
         self.position_embedding = nn.Embedding(config.max_length, config.width)
         self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        layer = LAYERS[config.encoder]
-        self.blocks = nn.ModuleList(layer(config, number) for number in range(config.num_layers))
+        self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
         self.action_head = nn.Linear(config.width, config.num_actions)
         # Set after training: the list for an empty history, and the calibration of the action head.
@@ -53,24 +54,23 @@ class SequenceModel(nn.Module):
 
     def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
         """Packed: float [events, width]."""
-        context = PackedContext(inputs, implementation, self.config.max_length)
-        return self.encode_in(context, inputs.item, inputs.action, inputs.gap, inputs.position)
+        layout = PackedLayout(inputs, implementation, self.config.max_length)
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, inputs.position)
 
     def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, time: Tensor) -> Tensor:
         """Padded from the left: int [users, length] each -> float [users, length, width]."""
         position = torch.arange(item.shape[1], device=item.device)
-        return self.encode_in(PaddedContext(time), item, action, gap, position)
+        return self.encode_in(PaddedLayout(time), item, action, gap, position)
 
     def encode_in(
-        self, context: Context, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
+        self, layout: Layout, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
     ) -> Tensor:
-        """Indices [...] of events that lie as `context` says -> float [..., width]."""
+        """Indices [...] of events that lie as `layout` says -> float [..., width]."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
         tables = (self.item_table(), *(embedding.weight for embedding in others))
-        tokens = context.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
+        tokens = layout.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
         tokens = self.dropout(tokens)
-        for layer in self.blocks:
-            tokens = layer(tokens, context)
+        tokens = self.blocks(tokens, layout)
         return functional.normalize(self.final_norm(tokens), dim=-1) * SCORE_SCALE
 
     def item_table(self) -> Tensor:

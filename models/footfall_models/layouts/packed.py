@@ -1,0 +1,85 @@
+"""PackedLayout: whole histories, one behind the other, worked on by footfall_kernels."""
+
+import torch
+from torch import Tensor
+
+from footfall_kernels.attention.attention import AttentionPlan, attention, plan_attention
+from footfall_kernels.attention.extras import Extras
+from footfall_kernels.embed_events.embed_events import embed_events
+from footfall_kernels.implementations import ImplementationName
+from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.layout import Cell, QueryKeyValue
+
+
+class KernelLayout:
+    """Tokens [events, ...] of packed `inputs`, worked on by footfall_kernels."""
+
+    def __init__(self, inputs: PackedInputs, implementation: ImplementationName) -> None:
+        self.inputs, self.implementation = inputs, implementation
+
+    def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
+        return embed_events(*indices, *tables, implementation=self.implementation, scale=scale)
+
+
+class PackedLayout(KernelLayout):
+    """Whole histories, none longer than max_length."""
+
+    def __init__(self, inputs: PackedInputs, implementation: ImplementationName, max_length: int) -> None:
+        super().__init__(inputs, implementation)
+        self._max_length = max_length
+        self._plan: AttentionPlan | None = None
+
+    def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
+        rules, offsets, time = parts.rules, self.inputs.offsets, torch.stack([self.inputs.time] * 2, -1)
+        if self._plan is None:  # of the first layer, for all
+            extras = Extras(None, time, parts.position_bias, parts.time_bias)
+            self._plan = plan_attention(
+                parts.query,
+                offsets,
+                rules,
+                self._max_length,
+                extras,
+                implementation=self.implementation,
+                trusted=True,  # of PackedInputs; to look would wait for the GPU
+            )
+        return attention(
+            parts.query,
+            parts.key,
+            parts.value,
+            offsets,
+            implementation=self.implementation,
+            kind=rules.kind,
+            scale=rules.scale,
+            normaliser=rules.normaliser,
+            max_length=self._max_length,
+            time=time,
+            position_bias=parts.position_bias,
+            time_bias=parts.time_bias,
+            plan=self._plan,
+        )
+
+    def scan(self, layer: int, cell: Cell, tokens: Tensor, width: int) -> Tensor:
+        begin = tokens.new_zeros(len(self.inputs.offsets) - 1, width)
+        return scan_packed(cell, tokens, self.inputs.offsets, begin)
+
+    def shift(self, tokens: Tensor, distance: int) -> Tensor:
+        place = torch.arange(len(tokens), device=tokens.device) - distance
+        before_begin = (self.inputs.position < distance).unsqueeze(1)
+        return tokens[place.clamp(min=0)].masked_fill(before_begin, 0)
+
+
+def scan_packed(cell: Cell, tokens: Tensor, offsets: Tensor, begin: Tensor) -> Tensor:
+    """The states [events, width] of packed histories, each from its row of `begin` [histories, width].
+
+    As many steps as the longest history has events, each over the histories that are that long, so nothing is padded.
+    The steps are counted on the host.
+    """
+    lengths, order = offsets.diff().sort(descending=True, stable=True)
+    step = torch.arange(int(lengths[0]), device=tokens.device).unsqueeze(1)
+    still_runs = step < lengths  # [steps, histories]
+    place = (offsets[:-1][order] + step)[still_runs]  # of the events, step by step
+    state, states = begin[order], []
+    for token in torch.split(tokens[place], still_runs.sum(1).tolist()):
+        state = cell(token, state[: len(token)])
+        states.append(state)
+    return begin.new_zeros(len(tokens), begin.shape[1]).index_copy(0, place, torch.cat(states))

@@ -1,0 +1,49 @@
+"""PaddedLayout: what the graph of an engine runs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops.scan import scan
+from torch.nn import functional
+
+from footfall_kernels.attention.padded import attend_padded
+from footfall_kernels.embed_events import reference as embed_events_reference
+from footfall_models.layouts.layout import Cell, QueryKeyValue
+
+
+@dataclass(frozen=True)
+class PaddedLayout:
+    """Tokens [users, length, ...] filled from the left, time int32 [users, length]; only what ONNX can express."""
+
+    time: Tensor
+
+    def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
+        return embed_events_reference.embed(indices, tables, scale)
+
+    def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
+        query, key, value = (part.transpose(1, 2) for part in (parts.query, parts.key, parts.value))
+        mixed = attend_padded(
+            query,
+            key,
+            value,
+            parts.rules,
+            time=torch.stack([self.time] * 2, -1),
+            position_bias=parts.position_bias,
+            time_bias=parts.time_bias,
+        )
+        return mixed.transpose(1, 2)
+
+    def scan(self, layer: int, cell: Cell, tokens: Tensor, width: int) -> Tensor:
+        """As one Scan of ONNX, with the length left free."""
+
+        def step(state: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+            after = cell(token, state)
+            return after, after.clone()  # torch refuses two outputs that are one tensor
+
+        begin = tokens.new_zeros(tokens.shape[0], width)
+        states: Tensor = scan(step, begin, tokens.transpose(0, 1))[1]
+        return states.transpose(0, 1)
+
+    def shift(self, tokens: Tensor, distance: int) -> Tensor:
+        return functional.pad(tokens, (0, 0, distance, 0))[:, : tokens.shape[1]]

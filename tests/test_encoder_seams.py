@@ -1,0 +1,128 @@
+"""The seams of an encoder: a recurrent and a convolutional family are one file and one line of the registry each."""
+
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from other_encoders import OTHERS
+from torch import nn
+
+from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
+from footfall.history import ModelInput, pad
+from footfall_engines.engine import NOBODY
+from footfall_engines.history_encoder import HistoryEncoder
+from footfall_export.to_onnx import write_onnx
+from footfall_models.config import ModelConfig
+from footfall_models.graph import RankerGraph
+from footfall_models.inputs import PackedInputs
+from footfall_models.layouts.packed import PackedLayout
+from footfall_models.layouts.padded import PaddedLayout
+from footfall_models.model import SequenceModel
+from footfall_models.registry import ENCODERS, EncoderName, find_encoder
+
+CPU = torch.device("cpu")
+LENGTHS = (3, 1, 0, 6)
+both = pytest.mark.parametrize("family", OTHERS)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, place in OTHERS.items():
+        monkeypatch.setitem(ENCODERS, cast(EncoderName, name), place)
+
+
+def history(lengths: tuple[int, ...]) -> ModelInput:
+    """Every user's events are the first of the same ones."""
+    random = np.random.default_rng(0)
+    most = random.integers((1, 1, 0, 1), (31, 4, 40, 500), (12, 4)).astype(np.int32)
+    most[:, 3] = most[:, 3].cumsum()
+    columns = np.concatenate([most[:length] for length in lengths]).T
+    return ModelInput.of(columns, np.cumsum([0, *lengths]))
+
+
+def model(family: str) -> SequenceModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        num_items=30, num_actions=3, width=16, max_length=12, encoder=cast(EncoderName, family)
+    )
+    return SequenceModel(config).eval()
+
+
+def packed(values: torch.Tensor) -> torch.Tensor:
+    """[users, length, ...] -> [events, ...] of LENGTHS."""
+    return torch.cat([row[:length] for row, length in zip(values, LENGTHS, strict=True)])
+
+
+def layouts() -> tuple[PackedLayout, PaddedLayout]:
+    inputs = PackedInputs.of(history(LENGTHS), CPU)
+    return PackedLayout(inputs, "reference", 12), PaddedLayout(torch.zeros(4, 6, dtype=torch.int32))
+
+
+def test_a_scan_runs_the_cell_along_each_history_alone() -> None:
+    torch.manual_seed(0)
+    cell, tokens = nn.GRUCell(5, 7), torch.randn(4, 6, 5, requires_grad=True)
+    state, states = torch.zeros(4, 7), []
+    for place in range(6):
+        state = cell(tokens[:, place], state)
+        states.append(state)
+    expected = torch.stack(states, 1)
+    packed_layout, padded_layout = layouts()
+    got = packed_layout.scan(0, cell, packed(tokens), 7)
+    torch.testing.assert_close(got, packed(expected))
+    (gradient,) = torch.autograd.grad(got.square().sum(), tokens)
+    (expected_gradient,) = torch.autograd.grad(packed(expected).square().sum(), tokens)
+    torch.testing.assert_close(gradient, expected_gradient)
+    with torch.no_grad():
+        torch.testing.assert_close(padded_layout.scan(0, cell, tokens, 7), expected)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 6])
+def test_a_shift_reads_the_same_history_and_zeros_before_it(distance: int) -> None:
+    tokens = torch.randn(4, 6, 5)
+    expected = torch.zeros(4, 6, 5)
+    expected[:, distance:] = tokens[:, : 6 - distance]
+    packed_layout, padded_layout = layouts()
+    torch.testing.assert_close(packed_layout.shift(packed(tokens), distance), packed(expected))
+    torch.testing.assert_close(padded_layout.shift(tokens, distance), expected)
+
+
+@both
+def test_onnx_gives_the_states_of_packed_histories_of_any_length(family: str, tmp_path: Path) -> None:
+    made = model(family)
+    lengths = (3, 1, 12, 6)
+    events = history(lengths)
+    inputs = PackedInputs.of(events, CPU)
+    expected = made.encode(inputs, "reference")[inputs.offsets[1:] - 1]
+    write_onnx(RankerGraph(made, 5), tmp_path / "model.onnx")
+    columns = [pad(column, events.offsets, 12) for column in events.columns]
+    none = np.zeros((4, 1), np.int32)
+    values = [*columns, np.array(lengths, np.int32)[:, None], none, none]
+    given = {tensor.name: value for tensor, value in zip(ENGINE_INPUTS, values, strict=True)}
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    outputs = session.run(None, given)
+    named: dict[str, Any] = dict(zip([tensor.name for tensor in ENGINE_OUTPUTS], outputs, strict=True))
+    np.testing.assert_allclose(named["user_vector"], expected.detach(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "spared"), [("recurrent", 3 + 1), ("convolutional", 0)])
+def test_a_cache_keeps_what_the_encoder_says_and_changes_no_state(family: str, spared: int) -> None:
+    graph = RankerGraph(model(family), 5).eval()
+    cached, plain = (HistoryEncoder(graph, CPU, "reference", size) for size in (1 << 12, 0))
+    users = (b"anna", b"bert", NOBODY)
+    with torch.inference_mode():
+        cached.states(history((3, 1, 2)), users)
+        assert cached.cached_events == 0
+        for lengths in ((3, 2, 1), (5, 2, 6)):
+            states = cached.states(history(lengths), users)
+            torch.testing.assert_close(states, plain.states(history(lengths), users), atol=1e-5, rtol=1e-5)
+    # First anna unchanged and bert one event on, then anna two events on and bert unchanged.
+    assert cached.cached_events == (spared + 3 + 2 if spared else 0)
+
+
+@pytest.mark.parametrize("name", get_args(EncoderName))
+def test_every_family_is_found_by_its_name(name: EncoderName) -> None:
+    assert find_encoder(name).__name__.lower() == f"{name}encoder"
+    assert set(get_args(EncoderName)) | set(OTHERS) == set(ENCODERS)
