@@ -21,7 +21,9 @@ FOOTFALL = Path(sys.executable).with_name("footfall")
 def one_action(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A log in which nobody does anything but view."""
     folder = tmp_path_factory.mktemp("one")
-    rows = [f"u{user},i{(user + step) % 7},{60 * (step + 1)}" for user in range(9) for step in range(5)]
+    rows = [
+        f"u{user},i{(user + step) % 7},{1_700_000_000 + 60 * step}" for user in range(9) for step in range(5)
+    ]
     (folder / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     prepare([folder / "log.csv"], folder / "dataset", PrepareOptions())
     return Dataset.open(folder / "dataset")

@@ -92,12 +92,14 @@ def test_many_files_and_a_folder_of_them_are_one_log(tmp_path: Path) -> None:
 
 
 def test_an_example_names_its_file_and_its_row_there(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\nu,i,5\nu,j,6\n")
-    (tmp_path / "b.csv").write_text("user_id,item_id,timestamp\nu,i,7\nu,,8\n")
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\nu,i,1700000005\nu,j,1700000006\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,timestamp\nu,i,1700000007\nu,,1700000008\n")
     report = prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out", EVERYTHING)
     assert report["dropped"]["missing field"] == {
         "rows": 1,
-        "examples": [{"file": "b.csv", "row": 2, "values": {"user": "u", "item": None, "time": "8"}}],
+        "examples": [
+            {"file": "b.csv", "row": 2, "values": {"user": "u", "item": None, "time": "1700000008"}}
+        ],
     }
 
 
@@ -172,10 +174,11 @@ def test_real_datetimes_of_any_zone_and_dates_are_read(tmp_path: Path) -> None:
 
 def test_the_time_unit_can_be_said_where_the_numbers_mislead(tmp_path: Path) -> None:
     log = pl.DataFrame({"user_id": ["u"], "item_id": ["i"], "timestamp": [5_000]})
-    options = PrepareOptions(k_core=1, overwrite=True)
-    assert dataset_of(log, tmp_path, options).histories.time.tolist() == [5_000_000]
-    options = PrepareOptions(k_core=1, overwrite=True, time_unit="ms")
-    assert dataset_of(log, tmp_path, options).histories.time.tolist() == [5_000]
+    with pytest.raises(InputError, match="pass --time-unit order, else say the unit"):
+        dataset_of(log, tmp_path)
+    for unit, expected in (("s", 5_000_000), ("ms", 5_000), ("us", 5), ("ns", 0)):
+        options = PrepareOptions(k_core=1, overwrite=True, time_unit=unit)  # type: ignore[arg-type]
+        assert dataset_of(log, tmp_path, options).histories.time.tolist() == [expected]
 
 
 def test_files_that_write_times_differently_are_one_log(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_compressed_nothing_holds_no_events(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
-    said = refusal(log(tmp_path, "user_id,thing,timestamp\nu,i,5\n"))
+    said = refusal(log(tmp_path, "user_id,thing,timestamp\nu,i,1700000005\n"))
     assert "has no item column item_id; it has user_id, thing, timestamp" in said
     assert "--item-column" in said
 
@@ -60,7 +60,10 @@ def test_columns_no_preset_knows_are_named_with_the_presets(tmp_path: Path) -> N
 
 
 def test_a_file_that_lacks_a_column_the_first_one_had_is_named(tmp_path: Path) -> None:
-    paths = [log(tmp_path, HEADER + "u,i,5\n", "a.csv"), log(tmp_path, "user_id,timestamp\nu,5\n", "b.csv")]
+    paths = [
+        log(tmp_path, HEADER + "u,i,1700000005\n", "a.csv"),
+        log(tmp_path, "user_id,timestamp\nu,1700000005\n", "b.csv"),
+    ]
     with pytest.raises(InputError, match=r"b\.csv has no item column item_id; it has user_id, timestamp"):
         prepare(paths, tmp_path / "out", PrepareOptions())
 
@@ -69,15 +72,15 @@ def test_a_file_that_lacks_a_column_the_first_one_had_is_named(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("telling", "said"),
     [
-        ("user_id,item_id,timestamp,action\nu,i,5,cart\n", "the action column action"),
-        ("user_id,item_id,timestamp,title\nu,i,5,Cup\n", "the title column title"),
-        ("user_id,item_id,timestamp,behavior\nu,i,5,buy\n", "taobao log|the action column behavior"),
+        ("user_id,item_id,timestamp,action\nu,i,1700000005,cart\n", "the action column action"),
+        ("user_id,item_id,timestamp,title\nu,i,1700000005,Cup\n", "the title column title"),
+        ("user_id,item_id,timestamp,behavior\nu,i,1700000005,buy\n", "taobao log|the action column behavior"),
     ],
 )
 def test_a_column_that_only_some_files_have_is_refused_in_either_order(
     order: tuple[str, str], telling: str, said: str, tmp_path: Path
 ) -> None:
-    log(tmp_path, HEADER + "u,i,5\n", "bare.csv")
+    log(tmp_path, HEADER + "u,i,1700000005\n", "bare.csv")
     log(tmp_path, telling, "telling.csv")
     with pytest.raises(InputError, match=said) as refused:
         prepare([tmp_path / name for name in order], tmp_path / "out", PrepareOptions(k_core=1))
@@ -101,15 +104,15 @@ def test_a_broken_time_is_found_in_a_later_file_and_batch(tmp_path: Path) -> Non
 
 
 def test_times_in_no_known_writing_are_refused_with_what_is_expected(tmp_path: Path) -> None:
-    assert "--time-format" in refusal(log(tmp_path, HEADER + "u,i,31.12.2024 10:00\n"))
+    assert "--time-format" in refusal(log(tmp_path, HEADER + "u,i,at 10:00 of 31.12.2024\n"))
     report = prepare(
-        [tmp_path / "log.csv"], tmp_path / "out", PrepareOptions(k_core=1, time_format="%d.%m.%Y %H:%M")
+        [tmp_path / "log.csv"], tmp_path / "out", PrepareOptions(k_core=1, time_format="at %H:%M of %d.%m.%Y")
     )
     assert report["time_span"]["first"] == "2024-12-31T10:00:00Z"
 
 
 def test_a_user_with_one_event_is_outside_the_2_core_and_trains_where_that_is_off(tmp_path: Path) -> None:
-    path = log(tmp_path, HEADER + "once,i,5\nu,i,5\nu,j,60\nu,j,120\n")
+    path = log(tmp_path, HEADER + "once,i,1700000005\nu,i,1700000005\nu,j,1700000060\nu,j,1700000120\n")
     report = prepare([path], tmp_path / "core", PrepareOptions())
     assert report["dropped"]["k-core"]["examples"][0]["values"]["user"] == "once"
     prepare([path], tmp_path / "all", PrepareOptions(k_core=1))
@@ -120,12 +123,12 @@ def test_a_user_with_one_event_is_outside_the_2_core_and_trains_where_that_is_of
 
 
 def test_a_log_that_cleaning_empties_is_refused_with_the_reasons(tmp_path: Path) -> None:
-    said = refusal(log(tmp_path, HEADER + "u,i,5\nu,,6\nu,j,7\n"), k_core=9)
+    said = refusal(log(tmp_path, HEADER + "u,i,1700000005\nu,,1700000006\nu,j,1700000007\n"), k_core=9)
     assert "none of the log's 3 events (missing field 1, k-core 2)" in said
 
 
 def test_strict_reading_refuses_the_first_missing_field(tmp_path: Path) -> None:
-    said = refusal(log(tmp_path, HEADER + "u,i,5\nu,,6\n"), strict=True)
+    said = refusal(log(tmp_path, HEADER + "u,i,1700000005\nu,,1700000006\n"), strict=True)
     assert "row 2 of" in said
     assert "missing field" in said
 
@@ -159,7 +162,7 @@ def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_bytes(f"{HEADER}u,café,5\n".encode("latin-1"))
+    path.write_bytes(f"{HEADER}u,café,1700000005\n".encode("latin-1"))
     assert "utf-8" in refusal(path)
 
 
@@ -171,11 +174,11 @@ def test_broken_json_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("log.csv", b"u,i,5\n", b"u,i,6,7\n"),
-        ("log.csv", b"u,i,5\n", b"u,\xe9,6\n"),
-        ("log.csv", b'u,"i\nj",5\n', b"u,i,6,7\n"),
+        ("log.csv", b"u,i,1700000005\n", b"u,i,6,7\n"),
+        ("log.csv", b"u,i,1700000005\n", b"u,\xe9,1700000006\n"),
+        ("log.csv", b'u,"i\nj",1700000005\n', b"u,i,6,7\n"),
         ("log.tsv", b'u\t"i\t5\n', b"u\ti\t6\t7\n"),
-        ("log.csv.gz", b"u,i,5\n", b"u,i,6,7\n"),
+        ("log.csv.gz", b"u,i,1700000005\n", b"u,i,6,7\n"),
         ("log.jsonl", b'{"user_id":1,"item_id":2,"timestamp":3}\n', b'{"user_id":1,"it\n'),
     ],
 )
@@ -214,14 +217,14 @@ def test_a_log_that_is_not_there_or_no_log_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_item_table_that_is_not_there_or_has_no_items_is_refused(tmp_path: Path) -> None:
-    path = log(tmp_path, HEADER + "u,i,5\n")
+    path = log(tmp_path, HEADER + "u,i,1700000005\n")
     assert "items.csv does not exist" in refusal(path, items=tmp_path / "items.csv", k_core=1)
     table = log(tmp_path, "sku,title\ni,I\n", "items.csv")
     assert "has no item column" in refusal(path, items=table, k_core=1)
 
 
 def test_too_many_actions_point_at_the_wrong_column(tmp_path: Path) -> None:
-    rows = "".join(f"u,i,{at},a{at}\n" for at in range(1, 300))
+    rows = "".join(f"u,i,{1_700_000_000 + at},a{at}\n" for at in range(1, 300))
     said = refusal(log(tmp_path, f"user_id,item_id,timestamp,action\n{rows}"), k_core=1)
     assert "299 different actions" in said
     assert "--action-column" in said
@@ -230,7 +233,7 @@ def test_too_many_actions_point_at_the_wrong_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"time_unit": "days"}, "unknown time unit 'days'; there are auto, s, ms, us"),
+        ({"time_unit": "days"}, "unknown time unit 'days'; there are auto, s, ms, us, ns, order"),
         ({"repeat_seconds": -2}, "repeat seconds are -2"),
         ({"repeat_seconds": math.nan}, "repeat seconds are nan"),
         ({"repeat_seconds": math.inf}, "repeat seconds are inf"),
@@ -245,5 +248,5 @@ def test_options_out_of_range_are_refused_with_their_value(options: dict[str, An
 
 
 def test_a_data_set_to_extend_must_be_one(tmp_path: Path) -> None:
-    path = log(tmp_path, HEADER + "u,i,5\n")
+    path = log(tmp_path, HEADER + "u,i,1700000005\n")
     assert "is not a finished dataset" in refusal(path, extend=tmp_path)

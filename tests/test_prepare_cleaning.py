@@ -95,7 +95,7 @@ def test_cancelling_actions_are_dropped_unless_kept(action: str, tmp_path: Path)
 
 def test_negative_quantities_are_cancellations(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_text("user_id,item_id,timestamp,pieces\nu,i,5,-1\nu,i,6,2\n")
+    path.write_text("user_id,item_id,timestamp,pieces\nu,i,1700000005,-1\nu,i,1700000006,2\n")
     columns = {"quantity": "pieces"}
     report = prepare([path], tmp_path / "out", PrepareOptions(columns=columns, k_core=1))
     assert dropped(report) == {"cancellation": 1}

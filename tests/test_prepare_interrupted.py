@@ -99,7 +99,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(big_log: Path, tmp_path:
 def test_a_disk_that_fills_up_with_the_item_table_is_no_different(tmp_path: Path) -> None:
     log, items = tmp_path / "log.csv", tmp_path / "items.csv"
     log.write_text(
-        "user_id,item_id,timestamp\n" + "".join(f"u,i{at % 999},{at}001\n" for at in range(1, 1999))
+        "user_id,item_id,timestamp\n"
+        + "".join(f"u,i{at % 999},{1_600_000_000 + 999 * at}\n" for at in range(1, 1999))
     )
     rng = np.random.default_rng(0)
     items.write_text("item_id,title\n" + "".join(f"i{at},{rng.bytes(99).hex()}\n" for at in range(999)))

@@ -37,7 +37,7 @@ def test_splits_equal_their_definition_user_by_user(times: list[list[int]]) -> N
 
 def test_the_stored_splits_are_those_of_the_histories(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    events = "".join(f"u{at % 7 * at % 5},i{at % 9},{at}\n" for at in range(1, 300))
+    events = "".join(f"u{at % 7 * at % 5},i{at % 9},{1_700_000_000 + at}\n" for at in range(1, 300))
     path.write_text(f"user_id,item_id,timestamp\n{events}")
     prepare([path], tmp_path / "dataset", PrepareOptions())
     dataset = Dataset.open(tmp_path / "dataset")

@@ -151,7 +151,7 @@ def test_a_column_option_overrides_the_preset(tmp_path: Path) -> None:
 
 def test_a_column_option_that_is_not_there_is_refused_with_the_columns_found(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_text("user_id,item_id,timestamp\nu,i,5\n")
+    path.write_text("user_id,item_id,timestamp\nu,i,1700000005\n")
     with pytest.raises(InputError, match=r"no item column sku; it has user_id, item_id, timestamp"):
         prepare([path], tmp_path / "out", PrepareOptions(columns={"item": "sku"}))
 

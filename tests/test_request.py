@@ -44,7 +44,15 @@ def tensors(**changes: Any) -> dict[str, Any]:
         ({"item_id": np.array([[b"a"], [b"b"]], dtype=object)}, r"shape \[2, 1\]: a request is of one user"),
         ({"action": texts(b"view")}, "action has 1 entries and item_id 2"),
         ({"timestamp": np.zeros((1, 3), np.int64)}, "timestamp has 3 entries and item_id 2"),
-        ({"timestamp": np.array([[5, -1]])}, "timestamp holds -1"),
+        (
+            {"timestamp": np.array([[5, -1]])},
+            "timestamp holds -1, expected epoch milliseconds: that is before 1970",
+        ),
+        (
+            {"timestamp": np.array([[1_700_000_000, 1_700_003_600]])},
+            "in milliseconds that is 1970-01-20T16:13:20Z, in seconds 2023-11-14T22:13:20Z",
+        ),
+        ({"timestamp": np.array([[5, 1_700_000_000_000_000]])}, "may be micro- or nanoseconds"),
         ({"top_k": np.array([[-3]])}, "top_k is -3, this version takes 1 to 100"),
         ({"top_k": np.array([[0]])}, "top_k is 0"),
         ({"top_k": np.array([[101]])}, "top_k is 101"),

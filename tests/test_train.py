@@ -265,7 +265,9 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before_and_says_so(
 
 def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    log.write_text("user_id,item_id,timestamp\nu,i,5\nu,j,60\nv,i,5\nv,j,60\n")
+    log.write_text(
+        "user_id,item_id,timestamp\nu,i,1700000005\nu,j,1700000060\nv,i,1700000005\nv,j,1700000060\n"
+    )
     prepare([log], tmp_path / "dataset", PrepareOptions())
     data = Dataset.open(tmp_path / "dataset")
     with pytest.raises(InputError, match="no user with a validation event"):

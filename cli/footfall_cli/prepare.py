@@ -14,6 +14,8 @@ LOGS = "Files or folders of CSV, TSV, JSON lines (each also .gz, .zst) or Parque
 ACTION = "Action of every event of a log that has no action column. Default: the preset's, else view."
 REPEAT = "Drop the same user, item and action again within N seconds; 0: only exact duplicates, -1: nothing."
 ROBOT = "Drop users with more than N events in any minute; 0: nobody. Default: the preset's, else 60."
+UNIT = "Of numeric times; order: the column numbers events in their order, and no gaps in time are known."
+BAD = "Drop and count rows that cannot be read, such as a time that is none; the default refuses the log."
 STRICT = "Refuse rows with missing fields or ids too long instead of dropping them."
 
 Column = Annotated[str | None, Option(metavar="NAME", help="The log's column; the preset's if left out.")]
@@ -36,10 +38,11 @@ def prepare(
     invoice_column: InvoiceColumn = None,
     quantity_column: QuantityColumn = None,
     action: Annotated[str | None, Option(help=ACTION)] = None,
-    time_unit: Annotated[Literal["auto", "s", "ms", "us"], Option(help="Of numeric times.")] = "auto",
+    time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns", "order"], Option(help=UNIT)] = "auto",
     time_format: TimeFormat = None,
     items: Annotated[Path | None, Option(help="A table of item_id, title, category, price.")] = None,
     strict: Annotated[bool, Option("--strict", help=STRICT)] = False,
+    drop_bad_rows: Annotated[bool, Option("--drop-bad-rows", help=BAD)] = False,
     keep_cancellations: Annotated[bool, Option("--keep-cancellations", help="Do not drop them.")] = False,
     repeat_seconds: Annotated[float, Option(metavar="N", help=REPEAT)] = 5.0,
     robot_events_per_minute: Annotated[int | None, Option(metavar="N", help=ROBOT)] = None,
@@ -75,6 +78,7 @@ def prepare(
         time_format=time_format,
         items=items,
         strict=strict,
+        drop_bad_rows=drop_bad_rows,
         keep_cancellations=keep_cancellations,
         repeat_seconds=repeat_seconds,
         robot_events_per_minute=robot_events_per_minute,

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from footfall.contract import UNKNOWN_TIME
+
 NUM_SHOPPERS = 2
 SHOWN_EVENTS = 8
 TOP_K = 5
@@ -121,4 +123,6 @@ def describe(result: dict[str, Any]) -> str:
 def _when(epoch_ms: int) -> str:
     from datetime import UTC, datetime
 
+    if epoch_ms == UNKNOWN_TIME:
+        return "at some time"
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from footfall.contract import MAX_ACTIONS, PADDING_INDEX
+from footfall.contract import MAX_ACTIONS, PADDING_INDEX, UNKNOWN_TIME
 from footfall.errors import InputError, shortened
 from footfall.events import FUNNEL, canonical_action
 from footfall.history import Histories, select
@@ -48,6 +48,8 @@ def pack_log(log: CodedLog, older_items: pl.Series, older_actions: Sequence[str]
     lengths = np.bincount(grouped["user"].to_numpy(), minlength=len(user_codes) + 1)[1:]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     item, action, time, row = (grouped[name].to_numpy() for name in ("item", "action", "time", "row"))
+    if log.ordered:  # a place in an order is no time: nothing may be counted from it
+        time = np.full(len(time), UNKNOWN_TIME)
     histories = Histories(item, action, time, offsets)
     return PackedLog(histories, row, log.users.gather(user_codes), item_ids, action_names)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from footfall.errors import InputError, check_choice
 from footfall.folder import written_aside
 from footfall.history import MS_PER_SECOND, HistoryRules
+from footfall.times import LATEST_TIME, iso_time
 from footfall_data import splits
 from footfall_data.cleaning.cleaning import KEPT, MARKS, MINUTE_MS, CleaningRules, mark_dropped
 from footfall_data.cleaning.dropped import NUM_EXAMPLES, Dropped
@@ -22,7 +23,7 @@ from footfall_data.lineage import Older, older_of
 from footfall_data.logs.presets import preset_named
 from footfall_data.logs.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_data.logs.source import Source, open_source
-from footfall_data.logs.times import MAX_TIME_MS, TIME_UNITS, TimeUnit, iso_time
+from footfall_data.logs.times import ORDER, TIME_UNITS, TimeUnit
 from footfall_data.report import describe
 from footfall_data.writing import seal_dataset, write_arrays
 
@@ -30,7 +31,7 @@ DEFAULT_REPEAT_SECONDS = 5.0
 """Double clicks, reloads and trackers that fire twice. Honest returns come at any pace: of 1,313 to the same
 item in two hours of Taobao, 14 within 5 s but 113 within 30 s."""
 
-MAX_REPEAT_SECONDS = MAX_TIME_MS // MS_PER_SECOND
+MAX_REPEAT_SECONDS = LATEST_TIME // MS_PER_SECOND
 
 DEFAULT_K_CORE = 2
 
@@ -41,7 +42,8 @@ class PrepareOptions:
 
     columns: role (see presets.ROLES) -> the log's column. repeat_seconds: 0 drops only exact duplicates, -1
     not even these. robot_events_per_minute: 0 keeps everybody. k_core: 1 keeps everything. strict: refuse
-    rows with a missing field or an id too long. extend: a data set whose vocabularies this one continues.
+    rows with a missing field or an id too long. drop_bad_rows: drop and count rows that cannot be read. extend: a
+    data set whose vocabularies this one continues.
     """
 
     preset: str | None = None
@@ -51,6 +53,7 @@ class PrepareOptions:
     time_format: str | None = None
     items: Path | None = None
     strict: bool = False
+    drop_bad_rows: bool = False
     keep_cancellations: bool = False
     repeat_seconds: float = DEFAULT_REPEAT_SECONDS
     robot_events_per_minute: int | None = None
@@ -62,6 +65,8 @@ class PrepareOptions:
         if self.preset is not None:
             preset_named(self.preset)
         check_choice("time unit", self.time_unit, TIME_UNITS)
+        if self.time_unit == ORDER and self.robot_events_per_minute:
+            raise InputError("robot events a minute cannot be counted where the time unit is order")
         if self.repeat_seconds != -1 and not 0 <= self.repeat_seconds <= MAX_REPEAT_SECONDS:
             raise InputError(
                 f"repeat seconds are {self.repeat_seconds:g}, expected 0 to {MAX_REPEAT_SECONDS}, or -1 to keep all"
@@ -130,6 +135,7 @@ def _read_rules(source: Source, options: PrepareOptions) -> ReadRules:
         time_unit=options.time_unit,
         time_format=options.time_format,
         strict=options.strict,
+        drop_bad_rows=options.drop_bad_rows,
         drop_cancellations=not options.keep_cancellations,
     )
 
@@ -138,7 +144,7 @@ def _cleaning_rules(log: CodedLog, source: Source, options: PrepareOptions) -> C
     """The options completed by the preset; whole minutes or days do not tell a robot from a large order."""
     robot_limit = options.robot_events_per_minute
     if robot_limit is None:
-        coarse = (log.events["time"] % MINUTE_MS == 0).all()
+        coarse = log.ordered or (log.events["time"] % MINUTE_MS == 0).all()
         robot_limit = 0 if coarse else source.preset.robot_events_per_minute
     return CleaningRules(HistoryRules(options.repeat_ms), robot_limit, options.k_core)
 
@@ -180,7 +186,7 @@ def _count_dropped(log: CodedLog, packed: PackedLog, marks: NDArray[np.uint8], d
                     "user": packed.user_ids[int(user_of_event)],
                     "item": packed.item_ids[int(histories.item[event]) - 1],
                     "action": packed.action_names[int(histories.action[event]) - 1],
-                    "time": iso_time(int(histories.time[event])),
+                    "time": iso_time(histories.time[event]),
                 },
             )
             for event, user_of_event in zip(first, user, strict=True)

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from footfall.events import CATEGORY, PRICE, TITLE
+from footfall.times import iso_time
 from footfall_data.cleaning.dropped import Dropped
 from footfall_data.coding import PackedLog
 from footfall_data.dataset import Split
 from footfall_data.logs.reading import CodedLog
 from footfall_data.logs.source import Source
-from footfall_data.logs.times import iso_time
 
 LENGTH_PERCENTILES = (1, 10, 25, 50, 75, 90, 99, 100)
 
@@ -43,8 +43,8 @@ def describe(
         "actions": dict(zip(packed.action_names, counts.tolist(), strict=True)),
         "lengths": length_summary(histories.lengths),
         "time_span": {
-            "first": iso_time(int(histories.time.min())),
-            "last": iso_time(int(histories.time.max())),
+            "first": iso_time(histories.time.min()),
+            "last": iso_time(histories.time.max()),
         },
         "item_table": {name: items[name].count() for name in (TITLE, CATEGORY, PRICE)},
         "splits": {
@@ -91,7 +91,8 @@ def _summary(report: Mapping[str, Any]) -> Table:
     table.add_row("items", f"{report['items']:,}")
     table.add_row("actions", actions)
     table.add_row("history length", "  ".join(f"{name} {value:g}" for name, value in lengths.items()))
-    table.add_row("time span", f"{span['first']} .. {span['last']}")
+    known = span["first"] is not None
+    table.add_row("time span", f"{span['first']} .. {span['last']}" if known else "unknown: an order column")
     table.add_row("items with", ", ".join(f"{name} {count:,}" for name, count in items.items()))
     table.add_row("splits", "; ".join(_split_line(name, facts) for name, facts in report["splits"].items()))
     table.add_row("speed", f"{report['seconds']:.1f} s, {report['events_per_second']:,} events/s")

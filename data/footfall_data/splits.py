@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from footfall.contract import UNKNOWN_TIME
 from footfall.history import Histories, slices
 from footfall_data.dataset import Dataset, Split, SplitName
 
@@ -32,8 +33,12 @@ def time_cuts(time: NDArray[np.int64]) -> tuple[int, int]:
 def by_time(histories: Histories) -> Split:
     """Events before the validation cut train; a user's first event after a cut is predicted.
 
-    A user without any event before that one is not asked about, nor one without an event in the period.
+    A user without any event before that one is not asked about, nor one without an event in the period; nobody is
+    where the log holds an order and no times: all events train.
     """
+    if (histories.time == UNKNOWN_TIME).all():
+        nobody = np.full(histories.num_users, NONE)
+        return Split(train_end=histories.lengths, validation_at=nobody, test_at=nobody)
     validation_cut, test_cut = time_cuts(histories.time)
     train_end = _events_before(histories, validation_cut)
     test_at = _events_before(histories, test_cut)

@@ -28,6 +28,7 @@ from footfall.contract import (
 )
 from footfall.errors import InputError
 from footfall.history import bucket_width, clean, encode, model_input, pad
+from footfall.times import implausible, why_implausible
 from footfall_engines.version import Version
 
 Tensors = Mapping[str, NDArray[Any] | None]
@@ -174,11 +175,11 @@ def _times(values: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
     if values is None:
         return np.full(count, UNKNOWN_TIME, dtype=np.int64)
     times: NDArray[np.int64] = values[-MAX_EVENTS_READ:].astype(np.int64)
-    negative = times[(times < 0) & (times != UNKNOWN_TIME)]
-    if len(negative):
+    bad = times[implausible(times) & (times != UNKNOWN_TIME)]
+    if len(bad):
         raise InputError(
-            f"timestamp holds {negative[0]}: epoch milliseconds are not negative; an unknown time is {UNKNOWN_TIME}, "
-            "and where all are unknown timestamp is left out"
+            f"timestamp holds {bad[0]}, expected epoch milliseconds: {why_implausible(bad[0])}; an unknown time is "
+            f"{UNKNOWN_TIME}, and where all are unknown timestamp is left out"
         )
     return times
 

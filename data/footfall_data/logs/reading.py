@@ -10,15 +10,17 @@ import polars as pl
 from footfall.contract import MAX_ID_BYTES
 from footfall.errors import InputError, shortened
 from footfall.events import canonical_action
-from footfall_data.cleaning.dropped import CANCELLATION, LONG_ID, MISSING, Dropped
+from footfall.times import implausible, why_implausible
+from footfall_data.cleaning.dropped import BAD_TIME, CANCELLATION, LONG_ID, MISSING, Dropped
 from footfall_data.ids import as_text
 from footfall_data.items import ItemFacts
 from footfall_data.logs.files import LogFile, reading
 from footfall_data.logs.presets import Columns
-from footfall_data.logs.times import ANY_TIME, TimeFormat, TimeUnit, detect_time_format
+from footfall_data.logs.times import ANY_TIME, ORDER, TimeFormat, TimeUnit, detect_time_format
 
 BATCH_ROWS = 1_000_000
 CANCELLING_ACTIONS = ("cancel", "cancellation", "cancelled", "refund", "return")
+DROP_HINT = " (--drop-bad-rows drops and counts such rows)"
 CODED_ROLES = ("user", "item", "action")
 
 Progress = Callable[[str, int], None]
@@ -27,12 +29,15 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class ReadRules:
-    """How rows become events. `strict`: a missing field or an id too long is an error, not a dropped row."""
+    """How rows become events. `strict`: a missing field or an id too long is an error, not a dropped row;
+    `drop_bad_rows`: a time that cannot be read is a dropped row, not an error.
+    """
 
     default_action: str
     time_unit: TimeUnit
     time_format: str | None
     strict: bool
+    drop_bad_rows: bool
     drop_cancellations: bool
 
 
@@ -50,8 +55,9 @@ class Place:
 
 @dataclass(frozen=True)
 class CodedLog:
-    """Events as codes into ids. events: user, item, action UInt32, time Int64 (epoch ms), row UInt32
-    (counted over all files from 0), in log order. users, items, actions: String, the id of each code.
+    """Events as codes into ids. events: user, item, action UInt32, time Int64 (epoch ms, or with `ordered` a place
+    in an order), row UInt32 (counted over all files from 0), in log order. users, items, actions: String, the id of
+    each code.
     """
 
     events: pl.DataFrame
@@ -61,6 +67,7 @@ class CodedLog:
     facts: ItemFacts
     places: tuple[Place, ...]
     rows_read: int
+    ordered: bool
 
     def example(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
         """A row as the report shows it: its file, its place there and what it holds."""
@@ -84,8 +91,10 @@ class LogReader:
         self._coded = {role: pl.Series(dtype=pl.Categorical(pl.Categories.random())) for role in CODED_ROLES}
         # Detected once a type, so that every file and batch of a log is read by the same measure.
         self._time_formats: dict[pl.DataType, TimeFormat | None] = {}
-        if self.rules.time_format is not None:
-            self._time_formats[pl.String()] = TimeFormat(text_format=self.rules.time_format)
+
+    @property
+    def _ordered(self) -> bool:
+        return self.rules.time_unit == ORDER
 
     def read(self, files: Sequence[LogFile]) -> CodedLog:
         """Raises InputError where a file is broken or holds a time that does not parse."""
@@ -98,7 +107,7 @@ class LogReader:
             raise InputError(f"{files[0].path} holds no events: it has a header and no rows")
         events = pl.concat(batches, rechunk=True)
         user, item, action = (self._ids(role, events) for role in CODED_ROLES)
-        return CodedLog(events, user, item, action, self.facts, tuple(places), self.rows_read)
+        return CodedLog(events, user, item, action, self.facts, tuple(places), self.rows_read, self._ordered)
 
     def _ids(self, role: str, events: pl.DataFrame) -> pl.Series:
         """The id of each code, String; codes count up from 0."""
@@ -127,8 +136,9 @@ class LogReader:
             batch = batch.with_columns(action=pl.lit(self.rules.default_action))
         path = place.file.path
         texts = [as_text(batch[role], f"the {role} column of {path}").alias(role) for role in CODED_ROLES]
-        rows = batch.with_columns(*texts, time=self._times(batch["time"], place))
-        rows = rows.with_row_index("row", self.rows_read).with_columns(reason=self._reason(rows))
+        time, bad_time = self._times(batch["time"], place)
+        rows = batch.with_columns(*texts, time=time)
+        rows = rows.with_row_index("row", self.rows_read).with_columns(reason=self._reason(rows, bad_time))
         if rows["reason"].null_count() < len(rows):
             self._drop(rows.with_columns(time=batch["time"]), place)
             rows = rows.filter(pl.col("reason").is_null())
@@ -138,22 +148,30 @@ class LogReader:
         self.facts.add(rows)
         return rows.select("user", "item", "action", "time", "row")
 
-    def _times(self, values: pl.Series, place: Place) -> pl.Series:
-        """Epoch ms Int64, null where missing."""
+    def _times(self, values: pl.Series, place: Place) -> tuple[pl.Series, pl.Series | None]:
+        """Epoch ms (or places in order) Int64, null where missing or bad; and which are bad, None where none is."""
         if values.dtype == pl.String:
             values = values.replace("", None)
         if values.null_count() == len(values):
-            return pl.repeat(None, len(values), dtype=pl.Int64, eager=True)
+            return pl.repeat(None, len(values), dtype=pl.Int64, eager=True), None
         if values.dtype not in self._time_formats:
-            self._time_formats[values.dtype] = detect_time_format(values, self.rules.time_unit)
+            where = f"the time column {self.columns.time} of {place.file.path}"
+            self._time_formats[values.dtype] = detect_time_format(
+                values, self.rules.time_unit, self.rules.time_format, where
+            )
         time_format = self._time_formats[values.dtype]
         if time_format is None:
             raise self._bad_time(values, values.is_not_null(), place, ANY_TIME)
-        time = time_format.milliseconds(values)
-        broken = (time.is_null() & values.is_not_null()) | (time < 0).fill_null(value=False)
-        if broken.any():
-            raise self._bad_time(values, broken, place, time_format.description)
-        return time
+        time = time_format.read(values)
+        unread = time.is_null() & values.is_not_null()
+        bad = unread if self._ordered else unread | _implausible(time)
+        if not bad.any():
+            return time, None
+        if not self.rules.drop_bad_rows:
+            at = int(bad.arg_max() or 0)
+            why = "" if unread[at] else f": {why_implausible(time[at])}"
+            raise self._bad_time(values, bad, place, f"{time_format.description}{why}{DROP_HINT}")
+        return time.set(bad, None), bad
 
     def _bad_time(self, values: pl.Series, bad: pl.Series, place: Place, expected: str) -> InputError:
         at = int(bad.arg_max() or 0)
@@ -162,13 +180,15 @@ class LogReader:
             f"timestamp {shortened(repr(str(values[at])))} in row {row} of {place.file.path} is not {expected}"
         )
 
-    def _reason(self, rows: pl.DataFrame) -> pl.Expr:
+    def _reason(self, rows: pl.DataFrame, bad_time: pl.Series | None) -> pl.Expr:
         """Why a row of `rows` is dropped, String; null where it stays."""
         texts = [pl.col(role) for role in CODED_ROLES]
         empty = [text.is_null() | (text.str.len_bytes() == 0) for text in texts]
         too_long = [text.str.len_bytes() > MAX_ID_BYTES for text in texts]
         reason = (
-            pl.when(pl.any_horizontal(*empty, pl.col("time").is_null()))
+            pl.when(pl.lit(False) if bad_time is None else pl.lit(bad_time))
+            .then(pl.lit(BAD_TIME))
+            .when(pl.any_horizontal(*empty, pl.col("time").is_null()))
             .then(pl.lit(MISSING))
             .when(pl.any_horizontal(too_long))
             .then(pl.lit(LONG_ID))
@@ -191,6 +211,11 @@ class LogReader:
                     f"row {examples[0]['row']} of {place.file.path}: {reason} among {examples[0]['values']}"
                 )
             self.dropped.add(str(reason), len(group), examples)
+
+
+def _implausible(time: pl.Series) -> pl.Series:
+    """See footfall.times; bool, false where `time` is null."""
+    return pl.Series(implausible(time.fill_null(0).to_numpy()))
 
 
 def _cancelled(rows: pl.DataFrame) -> pl.Expr:
