@@ -1,8 +1,10 @@
 """Calibration: probabilities of the next action come to agree with how often it really follows."""
 
 import numpy as np
+import pytest
 import torch
 
+from footfall.errors import InputError
 from footfall.metrics import probability_metrics
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
@@ -24,10 +26,10 @@ def overconfident(dataset: Dataset) -> SequenceModel:
 
 def test_an_overconfident_action_head_is_calibrated(dataset: Dataset) -> None:
     model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
-    scorer = ModelScorer(model, CPU)
+    scorer = ModelScorer(model, CPU, "reference")
     before = scorer.action_probability(targets.histories)
     weights = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    calibrate(model, targets, CPU)
+    calibrate(model, targets, CPU, "reference")
     after = scorer.action_probability(targets.histories)
     np.testing.assert_allclose(after.sum(axis=1), 1)
     for column in range(len(dataset.actions)):
@@ -40,8 +42,15 @@ def test_an_overconfident_action_head_is_calibrated(dataset: Dataset) -> None:
 def test_an_action_that_never_comes_next_stays_finite(dataset: Dataset) -> None:
     model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
     only_first = Targets(targets.histories, targets.next_item, np.ones_like(targets.next_action))
-    calibrate(model, only_first, CPU)
-    probability = ModelScorer(model, CPU).action_probability(only_first.histories)
+    calibrate(model, only_first, CPU, "reference")
+    probability = ModelScorer(model, CPU, "reference").action_probability(only_first.histories)
     assert np.isfinite(probability).all()
     assert (probability > 0).all()
     assert probability[:, 0].mean() > 0.95
+
+
+def test_calibration_computes_by_the_implementation_it_is_told(dataset: Dataset) -> None:
+    model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
+    calibrate(model, targets, CPU, "reference")
+    with pytest.raises(InputError, match="head_dim is 8; there are kernels for 32, 64, 128"):
+        calibrate(model, targets, CPU, "triton")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from footfall.errors import InputError
 from footfall.metrics import auc, calibration_error, probability_metrics, ranking_metrics
 
 
@@ -36,3 +37,9 @@ def test_calibration_error_is_the_mean_gap_between_claimed_and_seen() -> None:
     assert calibration_error(np.array([0.9, 0.9, 0.1]), np.array([True, False, False])) == pytest.approx(
         (abs(1.8 - 1) + 0.1) / 3
     )
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, 1.5])
+def test_what_is_no_probability_has_no_metrics(wrong: float) -> None:
+    with pytest.raises(InputError, match=f"1 of 3 probabilities are not in 0..1, the first is {wrong}"):
+        probability_metrics(np.array([0.2, wrong, 0.5]), np.array([True, False, True]))

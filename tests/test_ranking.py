@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from footfall.errors import InputError
 from footfall.history import Histories
+from footfall.metrics import ranking_metrics
 from footfall_data.dataset import Dataset
 from footfall_data.splits import training_histories
 from footfall_training.evaluation import ranking
@@ -48,6 +51,39 @@ def test_a_target_seen_before_cannot_be_found_where_seen_items_are_removed() -> 
     asked = targets(([1, 2], 1))
     assert rank_targets(Fixed(SCORES), asked, 4).tolist() == [5]
     assert rank_targets(Fixed(SCORES), asked, 4, keep_seen=True).tolist() == [1]
+
+
+NOT_FINITE = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("score", NOT_FINITE)
+def test_a_target_whose_score_is_not_finite_ranks_last(score: float) -> None:
+    assert rank_targets(Fixed([99.0, 5.0, score, 4.0, 1.0]), targets(([4], 2)), 4).tolist() == [5]
+    assert rank_targets(Fixed([99.0, *[score] * 4]), targets(([4], 2)), 4, keep_seen=True).tolist() == [5]
+
+
+@pytest.mark.parametrize("score", NOT_FINITE)
+def test_an_item_whose_score_is_not_finite_is_behind_every_other(score: float) -> None:
+    assert rank_targets(Fixed([99.0, 5.0, score, 4.0, 1.0]), targets(([4], 3)), 4).tolist() == [2]
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=2, max_size=6),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 5), max_size=4),
+    st.booleans(),
+)
+def test_every_rank_is_a_place_in_the_list_or_the_one_after_it(
+    scores: list[float], target: int, seen: list[int], keep_seen: bool
+) -> None:
+    num_items = len(scores) - 1
+    target, seen = min(target, num_items), [min(item, num_items) for item in seen]
+    ranks = rank_targets(Fixed(scores), targets((seen, target)), num_items, keep_seen=keep_seen)
+    assert 1 <= ranks[0] <= num_items + 1
+    assert (ranks[0] == num_items + 1) == (
+        not np.isfinite(scores[target]) or (target in seen and not keep_seen)
+    )
+    assert all(0 <= value <= 1 for value in ranking_metrics(ranks).values())
 
 
 def test_the_batch_size_changes_no_rank(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

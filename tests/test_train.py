@@ -24,9 +24,12 @@ from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
+from footfall_models.model import UnitRows
 from footfall_models.registry import EncoderName
 from footfall_models.weights import WEIGHTS
 from footfall_training.checkpoint import Checkpoint
+from footfall_training.evaluation import ranking
+from footfall_training.evaluation.evaluation import evaluate
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.options import LossName, TrainOptions
@@ -86,7 +89,7 @@ def test_a_ring_of_items_is_learnt_and_the_checkpoint_ranks_as_training_did(
     metrics = train(ring, tmp_path / "checkpoint", config(ring), options)
     assert metrics["validation"]["recall@1"] > 0.95
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
-    scorer = ModelScorer(checkpoint.load_model(), torch.device("cpu"))
+    scorer = ModelScorer(checkpoint.load_model(), torch.device("cpu"), "reference")
     ranks = rank_targets(scorer, Targets.of(ring, "leave_one_out", "test"), len(ring.items))
     assert (ranks == 1).mean() > 0.95
     assert torch.isclose(checkpoint.load_model().item_popularity.exp().sum(), torch.tensor(1.0), atol=0.1)
@@ -120,6 +123,32 @@ def test_losses_and_gradients_by_the_triton_kernels_are_the_references(
         found.append([*losses.values(), *(parameter.grad for parameter in trainer.model.parameters())])
     for reference, triton in zip(*found, strict=True):
         torch.testing.assert_close(triton, reference, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_head_dim_without_kernels_trains_on_a_gpu_by_the_reference(ring: Dataset, tmp_path: Path) -> None:
+    assert torch.cuda.is_available()
+    options = TrainOptions(epochs=1, device="cuda", implementation="reference")
+    train(ring, tmp_path / "c", config(ring), options)
+    found = evaluate(tmp_path / "c", ring, "leave_one_out", "test", device="cuda", implementation="reference")
+    assert found["users"] == 240
+
+
+def test_a_validation_brings_the_item_table_to_unit_length_once(
+    ring: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "BATCH_SCORES", 13 * 20)  # 12 batches of 20 users
+    trainer = Trainer(ring, tmp_path, config(ring), TrainOptions())
+    tables = []
+    forward = UnitRows.forward
+
+    def counted(rows: UnitRows, table: torch.Tensor) -> torch.Tensor:
+        tables.append(len(table))
+        return forward(rows, table)
+
+    monkeypatch.setattr(UnitRows, "forward", counted)
+    trainer._metrics()
+    assert tables == [13]
 
 
 def test_trained_items_have_unit_length_and_padding_none(ring: Dataset, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from footfall_cli.output import JsonOption
+from footfall_kernels.implementations import ImplementationName
 
 SHOWN = ("recall@1", "recall@10", "recall@100", "ndcg@10", "ndcg@100", "mrr@10")
 
@@ -19,6 +20,10 @@ def evaluate(
     part: Annotated[Literal["test", "validation"], typer.Option(help="Which held-out event.")] = "test",
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Rank items of the history too.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    implementation: Annotated[
+        ImplementationName | None,
+        typer.Option(help="Of the kernels; by default triton on cuda, reference (plain torch) on cpu."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalogue for every user's held-out event, by the model and by two baselines.
@@ -36,7 +41,9 @@ def evaluate(
 
     data = Dataset.open(dataset)
     say(f"ranking the whole catalogue for the {part} events of {dataset}")
-    result = evaluate_model(checkpoint, data, split, part, keep_seen=keep_seen, device=device)
+    result = evaluate_model(
+        checkpoint, data, split, part, keep_seen=keep_seen, device=device, implementation=implementation
+    )
     if as_json:
         print(json.dumps(result))
         return

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from footfall.errors import InputError
+
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 CALIBRATION_BINS = 15
 
@@ -29,8 +31,14 @@ def probability_metrics(probability: NDArray[np.float64], happened: NDArray[np.b
     """AUC, log loss, NE, Brier score and ECE of one action's predicted probability.
 
     probability float [events], happened bool [events]. AUC is NaN where every event agrees. NE is the log loss
-    over that of always predicting the mean (He et al., ADKDD 2014), NaN in the same case.
+    over that of always predicting the mean (He et al., ADKDD 2014), NaN in the same case. Raises InputError where a
+    probability is none.
     """
+    wrong = ~((probability >= 0) & (probability <= 1))  # so that NaN is wrong too
+    if wrong.any():
+        raise InputError(
+            f"{wrong.sum()} of {len(probability)} probabilities are not in 0..1, the first is {probability[wrong][0]}"
+        )
     clipped = np.clip(probability, 1e-12, 1 - 1e-12)
     log_loss = float(-np.mean(np.where(happened, np.log(clipped), np.log1p(-clipped))))
     share = float(np.mean(happened))
@@ -46,7 +54,7 @@ def probability_metrics(probability: NDArray[np.float64], happened: NDArray[np.b
 
 
 def auc(score: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: the Mann-Whitney statistic, ties counting half."""
+    """Area under the ROC curve: the Mann-Whitney statistic, ties counting half; expects no NaN."""
     num_positive = int(happened.sum())
     num_negative = len(happened) - num_positive
     if not num_positive or not num_negative:

@@ -26,6 +26,11 @@ SCORE_SCALE = 20.0
 """Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
 
 
+SHORTEST_STATE = 1e-3
+"""A shorter one is not stretched: of a first event whose entries all fell to dropout nothing is left, and by torch's
+1e-12 the gradient's norm overflowed there (at width 8 in the first batch of 2 of 3 seeds)."""
+
+
 class SequenceModel(nn.Module):
     """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
 
@@ -71,7 +76,7 @@ class SequenceModel(nn.Module):
         tokens = layout.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
         tokens = self.dropout(tokens)
         tokens = self.blocks(tokens, layout)
-        return functional.normalize(self.final_norm(tokens), dim=-1) * SCORE_SCALE
+        return functional.normalize(self.final_norm(tokens), dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
 
     def item_table(self) -> Tensor:
         """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""

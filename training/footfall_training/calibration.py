@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from footfall_kernels.implementations import ImplementationName
 from footfall_models.model import SequenceModel
 from footfall_training.evaluation.ranking import Targets
 from footfall_training.evaluation.scorer import ModelScorer
@@ -12,12 +13,14 @@ PRIOR_WEIGHT = 1e-3
 """Pulls scale to 1 and bias to 0, so that a rare action's fit cannot run away."""
 
 
-def calibrate(model: SequenceModel, targets: Targets, device: torch.device) -> None:
+def calibrate(
+    model: SequenceModel, targets: Targets, device: torch.device, implementation: ImplementationName
+) -> None:
     """Fit one scale and one bias an action on validation targets (vector scaling, Guo et al., arXiv 1706.04599).
 
     Sets the buffers action_scale and action_bias.
     """
-    hidden = ModelScorer(model, device).hidden(targets.histories)
+    hidden = ModelScorer(model, device, implementation).hidden(targets.histories)
     target = torch.from_numpy(targets.next_action.astype("int64") - 1).to(device)
     with torch.no_grad():
         logits = model.action_head(hidden.clone())

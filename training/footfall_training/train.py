@@ -24,10 +24,11 @@ from footfall_models.model import SequenceModel, hold_items_to_unit_length, keep
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
+from footfall_training.divergence import Diverged, DivergenceWatch, first_not_finite
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.options import TrainOptions
-from footfall_training.progress import TrainingProgress
+from footfall_training.progress import SCALARS_EVERY, TrainingProgress
 from footfall_training.state import SAVED, STATE, load_state, save_state
 
 NUM_SAMPLES = 256
@@ -45,7 +46,9 @@ def train(
 
     The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
     on a CPU; its TensorBoard scalars stay. Raises InputError where such a state or `out` is in the way, or the
-    disk is full, and NotReadyError where the device is not there.
+    disk is full, NotReadyError where the device is not there, and Diverged where a loss or gradient is not finite:
+    then `out` holds the best weights so far, if any epoch was validated, and no state is kept, as to resume would
+    only repeat it.
     """
     folder = out.with_name(f"{out.name}.training")
     if out.exists():
@@ -54,16 +57,24 @@ def train(
         raise InputError(f"{folder} holds an unfinished run; go on with --resume or remove it")
     trainer = Trainer(dataset, folder, config, options)
     make_folder(folder)
-    with writing(folder, SAVED):
-        metrics = trainer.run()
+    try:
+        with writing(folder, SAVED):
+            metrics = trainer.run()
+    except Diverged:
+        (folder / STATE).unlink(missing_ok=True)
+        raise
     keep_items_at_unit_length(trainer.model)
-    calibrate(trainer.model, trainer.validation, trainer.device)
+    calibrate(trainer.model, trainer.validation, trainer.device, trainer.implementation)
     fill_priors(trainer.model, dataset, options.split)
     samples = newest(
         Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
     )
     save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics)
     (folder / STATE).unlink()
+    if metrics["diverged"]:
+        raise Diverged(
+            f"{metrics['diverged']}; {out} holds the best weights before that, of epoch {metrics['best_epoch']}"
+        )
     return metrics
 
 
@@ -95,17 +106,29 @@ class Trainer:
             **asdict(config),
             **asdict(options),
         }
+        self._watch = DivergenceWatch(("item loss", "action loss", "gradient"), self.device)
         self.state = load_state(folder, self.model, self.optimizer, self._identity)
 
     def run(self) -> dict[str, Any]:
-        """Train until the last epoch or until validation has not improved for `patience` epochs."""
+        """Train until the last epoch or until validation has not improved for `patience` epochs.
+
+        Raises Diverged where a loss or gradient is not finite before any epoch was validated; if later, "diverged"
+        tells it.
+        """
         done = self.state.step
+        diverged = None
         with TrainingProgress(self.folder, self.options.epochs, self.num_batches, done) as progress:
-            while self.state.epoch < self.options.epochs and not self._stalled():
-                self._train_epoch(progress)
-                self._validate(progress)
+            try:
+                while self.state.epoch < self.options.epochs and not self._stalled():
+                    self._train_epoch(progress)
+                    self._validate(progress)
+            except Diverged as error:
+                if not self.state.best_weights:
+                    raise
+                diverged = str(error)
             self.model.load_state_dict(self.state.best_weights)
             return {
+                "diverged": diverged,
                 "validation": self._metrics(),
                 "best_epoch": self.state.best_epoch + 1,
                 "epochs": self.state.epoch,
@@ -125,6 +148,8 @@ class Trainer:
             state.step += 1
             rate = self.optimizer.param_groups[0]["lr"]
             progress.batch(state.epoch, state.step, len(batch.next_item), losses, rate)
+            if state.step % SCALARS_EVERY == 0:  # where progress waits for the device anyway
+                self._check_finite()
             if state.step % options.save_every == 0:
                 self.save()
 
@@ -135,8 +160,9 @@ class Trainer:
         losses = self.losses(batch)
         self.optimizer.zero_grad()
         torch.autograd.backward(losses["item"] + self.options.action_weight * losses["action"])
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
+        self._watch.look(self.state.step + 1, (losses["item"], losses["action"], norm))
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -169,8 +195,24 @@ class Trainer:
         progress = (step - self.options.warmup_steps) / max(total - self.options.warmup_steps, 1)
         return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
+    def _check_finite(self) -> None:
+        """Raises Diverged with the first step that was not; every step counts its own rate, from 1."""
+        if (bad := self._watch.check()) is not None:
+            step, what = bad
+            rate = self.options.learning_rate * self._rate(step - 1)
+            raise Diverged(
+                f"training diverged: the {what} of step {step}, in epoch {self.state.epoch + 1}, is not finite at"
+                f" learning rate {rate:.3g}; train with a lower --learning-rate"
+            )
+
     def _validate(self, progress: TrainingProgress) -> None:
+        self._check_finite()
         state = self.state
+        if (name := first_not_finite(self.model)) is not None:
+            raise Diverged(
+                f"training diverged: after step {state.step}, in epoch {state.epoch + 1}, {name} is not finite;"
+                " train with a lower --learning-rate"
+            )
         metrics = self._metrics()
         progress.validation(state.epoch, state.step, metrics)
         if metrics["ndcg@10"] > state.best_ndcg:
@@ -181,9 +223,11 @@ class Trainer:
 
     def _metrics(self) -> dict[str, float]:
         scorer = ModelScorer(self.model, self.device, self.implementation)
-        return ranking_metrics(rank_targets(scorer, self.validation, self.config.num_items))
+        with parametrize.cached():  # the item table's unit rows, once for all batches
+            return ranking_metrics(rank_targets(scorer, self.validation, self.config.num_items))
 
     def save(self) -> None:
+        self._check_finite()
         save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
 
 

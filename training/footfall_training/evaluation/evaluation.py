@@ -8,7 +8,8 @@ from footfall.errors import InputError
 from footfall.metrics import probability_metrics, ranking_metrics
 from footfall_data.dataset import Dataset, SplitName
 from footfall_data.splits import training_histories
-from footfall_models.device import find_device
+from footfall_kernels.implementations import ImplementationName
+from footfall_models.device import find_device, implementation_on
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
 from footfall_training.evaluation.ranking import Part, Scorer, Targets, rank_targets
@@ -23,9 +24,11 @@ def evaluate(
     *,
     keep_seen: bool = False,
     device: str = "cpu",
+    implementation: ImplementationName | None = None,
 ) -> dict[str, Any]:
     """{"users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
 
+    implementation: of the kernels; None: the device's.
     Raises InputError where the checkpoint was trained on other vocabularies than the data set's, NotReadyError
     where the device is not there.
     """
@@ -43,7 +46,11 @@ def evaluate(
     targets = Targets.of(dataset, split, part)
     num_items = len(dataset.items)
     training = training_histories(dataset, split)
-    model = ModelScorer(checkpoint.load_model().to(torch_device), torch_device)
+    model = ModelScorer(
+        checkpoint.load_model().to(torch_device),
+        torch_device,
+        implementation_on(torch_device, implementation),
+    )
     scorers: dict[str, Scorer] = {
         "popularity": Popularity(training, num_items),
         "last-item neighbour": LastItemNeighbour(training, num_items),

@@ -1,7 +1,8 @@
 """Ranking: the target's place when the whole catalogue is ranked.
 
 The protocol (DESIGN section 5): history = all events before the target; seen items are removed, as the server
-does, so a target that was seen before cannot be found; ties in score are broken against the target.
+does, so a target that was seen before cannot be found; ties in score are broken against the target; a score that is
+not finite ranks last.
 """
 
 from dataclasses import dataclass
@@ -72,10 +73,10 @@ def _rank(
     scores: NDArray[np.float32], histories: Histories, target: NDArray[np.int32], keep_seen: bool
 ) -> NDArray[np.int64]:
     row = np.arange(len(target))
-    scores[:, PADDING_INDEX] = -np.inf
+    listed = np.isfinite(scores)
+    listed[:, PADDING_INDEX] = False
     if not keep_seen:
-        scores[np.repeat(row, histories.lengths), histories.item] = -np.inf
-    target_score = scores[row, target]
+        listed[np.repeat(row, histories.lengths), histories.item] = False
     # The target itself compares equal, so the count of scores at least as high is the pessimistic rank.
-    rank = np.count_nonzero(scores >= target_score[:, None], axis=1)
-    return np.where(np.isneginf(target_score), scores.shape[1], rank)
+    rank = np.count_nonzero(listed & (scores >= scores[row, target][:, None]), axis=1)
+    return np.where(listed[row, target], rank, scores.shape[1])

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from footfall.history import Histories, model_input, slices
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.device import implementation_on
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
 
@@ -18,11 +17,11 @@ BATCH_HISTORIES = 512
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """Expects non-empty histories. implementation None: the device's."""
+    """Expects non-empty histories."""
 
     model: SequenceModel
     device: torch.device
-    implementation: ImplementationName | None = None
+    implementation: ImplementationName
 
     def scores(self, histories: Histories) -> NDArray[np.float32]:
         """Of every item: float32 [users, num_items + 1]."""
@@ -52,5 +51,4 @@ class ModelScorer:
 
     def _encode(self, histories: Histories) -> Tensor:
         inputs = PackedInputs.of(model_input(histories, self.model.config.max_length), self.device)
-        implementation = implementation_on(self.device, self.implementation)
-        return self.model.encode(inputs, implementation)[inputs.offsets[1:] - 1]
+        return self.model.encode(inputs, self.implementation)[inputs.offsets[1:] - 1]
