@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from footfall.errors import InputError
@@ -19,7 +20,7 @@ from footfall_training.evaluation.ranking import Targets
 def save(dataset: Dataset, out: Path) -> SequenceModel:
     torch.manual_seed(3)
     model = SequenceModel(ModelConfig(len(dataset.items), len(dataset.actions), width=8, max_length=6))
-    model.action_scale.fill_(1.5)
+    model.get_buffer("heads.action.scale").fill_(1.5)
     samples = Targets.of(dataset, "leave_one_out", "validation", 5).histories
     save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.25}})
     return model
@@ -70,3 +71,20 @@ def test_a_checkpoint_is_not_written_over_another(dataset: Dataset, tmp_path: Pa
     with pytest.raises(InputError, match="exists already"):
         save(dataset, tmp_path / "c")
     assert (tmp_path / "c" / WEIGHTS).read_bytes() == before
+
+
+def test_the_file_calls_the_action_heads_tensors_what_older_checkpoints_call_them(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    save(dataset, tmp_path / "c")
+    names = set(safetensors.torch.load_file(tmp_path / "c" / WEIGHTS))
+    assert {"action_head.weight", "action_head.bias", "action_prior", "action_scale", "action_bias"} <= names
+    assert not [name for name in names if name.startswith("heads.")]
+
+
+def test_a_config_of_before_heads_had_names_has_the_action_head(dataset: Dataset, tmp_path: Path) -> None:
+    model = save(dataset, tmp_path / "c")
+    options = json.loads((tmp_path / "c" / CONFIG).read_text())
+    assert options.pop("heads") == ["action"]
+    (tmp_path / "c" / CONFIG).write_text(json.dumps(options))
+    assert load_config(tmp_path / "c") == model.config

@@ -10,7 +10,7 @@ import torch
 from other_encoders import OTHERS
 from torch import nn
 
-from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
+from footfall.contract import ENGINE_INPUTS, HEADS, engine_outputs
 from footfall.history import ModelInput, pad
 from footfall_engines.engine import NOBODY
 from footfall_engines.history_encoder import HistoryEncoder
@@ -103,7 +103,7 @@ def test_onnx_gives_the_states_of_packed_histories_of_any_length(family: str, tm
     given = {tensor.name: value for tensor, value in zip(ENGINE_INPUTS, values, strict=True)}
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     outputs = session.run(None, given)
-    named: dict[str, Any] = dict(zip([tensor.name for tensor in ENGINE_OUTPUTS], outputs, strict=True))
+    named: dict[str, Any] = dict(zip([tensor.name for tensor in engine_outputs(HEADS)], outputs, strict=True))
     np.testing.assert_allclose(named["user_vector"], expected.detach(), atol=1e-4)
 
 

@@ -81,10 +81,10 @@ def slow_answer(model: SequenceModel, user: Ask) -> Answer:
         inputs = ModelInput.of(columns, np.array([0, len(events)]))
         hidden = model.encode(PackedInputs.of(inputs, torch.device("cpu")), "reference")[-1].detach()
         score = (model.item_table() @ hidden).detach().numpy().copy()
-        probability = model.action_logits(hidden).softmax(0).detach().numpy()
+        probability = model.head("action").describe(hidden).detach().numpy()
     else:
         hidden = torch.zeros(model.config.width)
-        score, probability = model.item_popularity.numpy().copy(), model.action_prior.numpy()
+        score, probability = model.item_popularity.numpy().copy(), model.head("action").prior.numpy()
     for place in range(len(score)):
         blocked = place == 0 or place in user.excluded or (user.candidate and place not in user.candidate)
         score[place] = -np.inf if blocked else score[place]
@@ -98,7 +98,7 @@ def check(scores: Scores, row: int, expected: Answer) -> None:
     np.testing.assert_allclose(expected.score[scores.item_index[row, listed]], best[listed], atol=1e-4)
     assert (scores.item_index[row, ~listed] == 0).all()
     assert len(set(scores.item_index[row, listed].tolist())) == listed.sum()
-    np.testing.assert_allclose(scores.action_probability[row], expected.probability, atol=1e-5)
+    np.testing.assert_allclose(scores.outputs["action_probability"][row], expected.probability, atol=1e-5)
     np.testing.assert_allclose(scores.user_vector[row], expected.vector, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from footfall.contract import UNKNOWN_INDEX
+from footfall.contract import HEADS, UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories
 from footfall_engines.engine import Batch, Scores
@@ -28,7 +28,9 @@ class Answers:
 
     def score(self, batch: Batch) -> Scores:
         users = len(batch.history.offsets) - 1
-        return Scores(*(np.repeat(output, users, axis=0) for output in vars(self.scores).values()))
+        return Scores(
+            {name: np.repeat(output, users, axis=0) for name, output in self.scores.outputs.items()}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,8 @@ def version(tiny_repository: Path) -> Version:
 
 def listing(items: list[int], scores: list[float]) -> Answers:
     outputs = (np.array([items], np.int32), np.array([scores], np.float32))
-    return Answers(Scores(*outputs, np.ones((1, 2), np.float32), np.ones((1, 4), np.float32)))
+    said = (np.ones((1, 2), np.float32) for _ in HEADS)
+    return Answers(Scores.of(tuple(HEADS), (*outputs, *said, np.ones((1, 4), np.float32))))
 
 
 FALLING = [float(score) for score in range(30, 10, -1)]
@@ -69,7 +72,7 @@ def test_only_a_tie_with_the_last_of_the_list_may_stand_for_another_item(
 def test_a_shorter_list_is_infinitely_far(checkpoint: Checkpoint, version: Version) -> None:
     short = listing([*ITEMS[:-1], 0], [*FALLING[:-1], -np.inf])
     report = measure(short, listing(ITEMS, FALLING), checkpoint.samples, version)
-    assert report.max_score_difference == np.inf
+    assert report.differences["item_score"] == np.inf
     with pytest.raises(InputError, match="differs from torch by up to inf"):
         report.check()
 
@@ -88,12 +91,9 @@ def test_every_output_is_held_to_the_threshold(checkpoint: Checkpoint, version: 
     reference = TorchEngine(checkpoint.load_model(), 100, "fp32", "cpu")
     report = measure(reference, reference, checkpoint.samples, version)
     report.check()
-    for far in (
-        replace(report, max_score_difference=0.01),
-        replace(report, max_probability_difference=0.01),
-        replace(report, max_vector_difference=0.01),
-        replace(report, top20_agreement=0.98),
-    ):
+    assert list(report.differences) == ["item_score", "action_probability", "user_vector"]
+    further = [replace(report, differences={**report.differences, name: 0.01}) for name in report.differences]
+    for far in (*further, replace(report, top20_agreement=0.98)):
         with pytest.raises(InputError, match=r"by up to .* and shares"):
             far.check()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2 as pb
 
-from footfall.contract import MAX_BATCH, RANKER
+from footfall.contract import HEADS, MAX_BATCH, RANKER
 from footfall.errors import InputError, NotReadyError
 from footfall_engines.model_configs import step_config
 from footfall_engines.repository import Repository
@@ -37,7 +37,7 @@ def fits(dims: tuple[int, ...], declared: tuple[int, ...]) -> bool:
 def test_the_native_config_has_the_names_types_and_shapes_of_the_network(tiny_repository: Path) -> None:
     builder = a_builder()
     network = parse(builder, Repository(tiny_repository).version_folder(1) / ONNX_FILE)
-    config = step_config(RANKER, [1], "tensorrt")
+    config = step_config(RANKER, [1], "tensorrt", HEADS)
     assert config.max_batch_size == MAX_BATCH
     inputs = [network.get_input(place) for place in range(network.num_inputs)]
     outputs = [network.get_output(place) for place in range(network.num_outputs)]

@@ -12,12 +12,13 @@ from tritonclient.grpc import model_config_pb2 as pb
 from footfall.contract import (
     COMPOSING_MODELS,
     ENGINE_INPUTS,
-    ENGINE_OUTPUTS,
     ENSEMBLE,
+    HEADS,
     MAX_BATCH,
     REQUEST,
-    RESPONSE,
     USER_ID,
+    engine_outputs,
+    response,
 )
 from footfall.errors import InputError
 from footfall_engines.model_configs import step_config
@@ -73,7 +74,7 @@ def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step(committed
     assert [(x.name, list(x.dims), x.optional) for x in config.input] == [
         (tensor.name, list(tensor.dims), tensor.optional) for tensor in REQUEST
     ]
-    assert [x.name for x in config.output] == [tensor.name for tensor in RESPONSE]
+    assert [x.name for x in config.output] == [tensor.name for tensor in response(HEADS)]
     assert [(step.model_name, step.model_version) for step in config.ensemble_scheduling.step] == [
         (step, 1) for step in COMPOSING_MODELS
     ]
@@ -98,17 +99,17 @@ def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(comm
     config = parsed(committed / "ranker" / "config.pbtxt")
     assert [x.name for x in config.input] == [tensor.name for tensor in (*ENGINE_INPUTS, USER_ID)]
     assert [x.name for x in config.input if x.optional] == [USER_ID.name]
-    assert [x.name for x in config.output] == [tensor.name for tensor in ENGINE_OUTPUTS]
+    assert [x.name for x in config.output] == [tensor.name for tensor in engine_outputs(HEADS)]
     assert config.HasField("dynamic_batching")
     assert {x.name for x in config.input if not x.allow_ragged_batch} == {"history_length", "user_id"}
 
 
 def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
-    config = step_config("ranker", [3], "tensorrt")
+    config = step_config("ranker", [3], "tensorrt", HEADS)
     assert config.platform == "tensorrt_plan"
     assert config.default_model_filename == "model.plan"
     assert not any(x.allow_ragged_batch for x in config.input)
-    python = step_config("ranker", [3], "python")
+    python = step_config("ranker", [3], "python", HEADS)
     assert python.input.pop().name == USER_ID.name
     for mine, theirs in zip([*config.input, *config.output], [*python.input, *python.output], strict=True):
         assert (mine.name, mine.data_type, list(mine.dims)) == (
@@ -137,3 +138,24 @@ def test_rankers_of_two_backends_cannot_stand_side_by_side(tiny_repository: Path
     native = Version(version.folder, {**version.manifest, "backend": "tensorrt"})
     with pytest.raises(InputError, match="cannot be loaded side by side"):
         Repository(tmp_path).write_step_configs([version, native])
+
+
+def test_an_ensemble_answers_with_its_versions_heads_and_the_ranker_declares_those_of_all(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    version = Repository(tiny_repository).version(1)
+    silent = Version(version.folder, {**version.manifest, "heads": []})
+    repository = Repository(tmp_path)
+    repository.write_configs([version, silent], silent)
+    ranker, ensemble = (parsed(repository.config_path(name)) for name in ("ranker", ENSEMBLE))
+    assert [x.name for x in ranker.output] == [
+        "item_index",
+        "item_score",
+        "action_probability",
+        "user_vector",
+    ]
+    assert "action_probability" not in [x.name for x in ensemble.output]
+    assert all("action_probability" not in step.output_map for step in ensemble.ensemble_scheduling.step)
+    native = [Version(v.folder, {**v.manifest, "backend": "tensorrt"}) for v in (version, silent)]
+    with pytest.raises(InputError, match="unlike heads"):
+        repository.write_step_configs(native)

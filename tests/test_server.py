@@ -11,7 +11,7 @@ import tritonclient.grpc as grpcclient
 from conftest import infer
 from tritonclient.utils import InferenceServerException
 
-from footfall.contract import REQUEST, RESPONSE
+from footfall.contract import HEADS, REQUEST, response
 from footfall_client import Client
 from footfall_serving.state import ServerState
 
@@ -39,7 +39,7 @@ def test_metadata_is_the_contract_with_a_batch_axis_as_nvidias_tools_expect(serv
             (tensor.name, tensor.data_type, [-1, *tensor.dims]) for tensor in REQUEST
         ]
         assert {x.name: list(x.shape) for x in metadata.outputs} == {
-            tensor.name: [-1, *tensor.dims] for tensor in RESPONSE
+            tensor.name: [-1, *tensor.dims] for tensor in response(HEADS)
         }
         config = client.get_model_config("footfall").config
         assert config.max_batch_size == 64

@@ -325,7 +325,7 @@ def test_one_action_and_users_with_one_event_train(tmp_path: Path) -> None:
     prepare([log], tmp_path / "dataset", PrepareOptions(k_core=1))
     data = Dataset.open(tmp_path / "dataset")
     train(data, tmp_path / "checkpoint", config(data), TrainOptions(epochs=1))
-    assert Checkpoint.open(tmp_path / "checkpoint").load_model().action_prior.tolist() == [1.0]
+    assert Checkpoint.open(tmp_path / "checkpoint").load_model().head("action").prior.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_one_action_and_users_with_one_event_train(tmp_path: Path) -> None:
         ({"max_grad_norm": -1.0}, "max_grad_norm is -1"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"weight_decay": math.nan}, "weight_decay is nan"),
-        ({"action_weight": -1.0}, "action_weight is -1"),
+        ({"head_weight": -1.0}, "head_weight is -1"),
         ({"warmup_steps": -1}, "warmup_steps is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**70}, "seed is 1180591620717411303424"),

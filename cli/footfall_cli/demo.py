@@ -48,7 +48,8 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "export": lambda made: (
         f"version {made['version']}, largest score difference to torch"
-        f" {made['parity']['max_score_difference']:.1e}, top-20 agreement {made['parity']['top20_agreement']:.1%}"
+        f" {made['parity']['differences']['item_score']:.1e}, top-20 agreement"
+        f" {made['parity']['top20_agreement']:.1%}"
     ),
     "publish": lambda made: f"version {made['live']} is live",
 }

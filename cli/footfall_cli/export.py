@@ -45,7 +45,7 @@ def export(
     compared = parity["reason"]
     if parity["measured"]:
         compared = (
-            f"largest score difference {parity['max_score_difference']:.2g}, top-20 agreement"
+            f"largest score difference {parity['differences']['item_score']:.2g}, top-20 agreement"
             f" {parity['top20_agreement']:.1%} over {parity['histories']} histories"
         )
     show(result, f"version {result['version']} in {result['folder']}: {compared}", as_json)

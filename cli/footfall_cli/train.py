@@ -41,9 +41,9 @@ def train(
     num_negatives: Annotated[
         int, typer.Option("--negatives", help="Of the sampled softmax.")
     ] = TrainOptions.num_negatives,
-    action_weight: Annotated[
-        float, typer.Option(help="Weight of the next-action loss.")
-    ] = TrainOptions.action_weight,
+    head_weight: Annotated[
+        float, typer.Option(help="Weight of each loss beside the items'.")
+    ] = TrainOptions.head_weight,
     patience: Annotated[
         int, typer.Option(help="Epochs without a better validation NDCG@10.")
     ] = TrainOptions.patience,
@@ -89,7 +89,7 @@ def train(
         max_grad_norm=max_grad_norm,
         loss=loss,
         num_negatives=num_negatives,
-        action_weight=action_weight,
+        head_weight=head_weight,
         patience=patience,
         validation_users=validation_users,
         save_every=save_every,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from footfall.contract import (
     ACTION,
     ACTION_NAME,
-    ACTION_PROBABILITY,
     CANDIDATE_ID,
     EXCLUDE_SEEN,
+    HEADS,
     ITEM_ID,
     MODEL_VERSION,
     RECOMMENDED_ID,
@@ -68,10 +68,11 @@ def encode(
 def decode(answer: Any) -> Recommendation:
     """`answer` is tritonclient's InferResult."""
     ids, scores = answer.as_numpy(RECOMMENDED_ID.name)[0], answer.as_numpy(SCORE.name)[0]
-    actions, shares = answer.as_numpy(ACTION_NAME.name)[0], answer.as_numpy(ACTION_PROBABILITY.name)[0]
+    said = {tensor.name: answer.as_numpy(tensor.name) for tensor in HEADS.values()}
     return Recommendation(
         tuple(RecommendedItem(id_.decode(), float(score)) for id_, score in zip(ids, scores, strict=True)),
-        {action.decode(): float(share) for action, share in zip(actions, shares, strict=True)},
+        {name: values[0] for name, values in said.items() if values is not None},
+        tuple(action.decode() for action in answer.as_numpy(ACTION_NAME.name)[0]),
         answer.as_numpy(USER_VECTOR.name)[0],
         version_of(answer),
     )

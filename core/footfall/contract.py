@@ -5,6 +5,7 @@ Every request carries one user. On the wire each tensor has a leading batch axis
 from request to request.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +87,8 @@ ACTION_NAME = Tensor("action_name", "BYTES", (-1,))
 """Whose each action_probability is; in every answer, as a swap may add actions."""
 USER_VECTOR = Tensor("user_vector", "FP32", (-1,))
 MODEL_VERSION = Tensor("model_version", "INT64", (1,))
-RESPONSE = (RECOMMENDED_ID, SCORE, ACTION_PROBABILITY, ACTION_NAME, USER_VECTOR, MODEL_VERSION)
+HEADS = {"action": ACTION_PROBABILITY}
+"""What a model may say of a history beside the items, by the name of the head that says it. A version has some."""
 
 # Between the ensemble's steps; these are also the names of every engine's inputs and outputs. A list that
 # would be empty holds one PADDING_INDEX instead, so that no tensor between steps has length 0.
@@ -102,4 +104,14 @@ ENGINE_INPUTS = (*HISTORY_COLUMNS, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_IND
 
 ITEM_INDEX = Tensor("item_index", "INT32", (-1,))
 ITEM_SCORE = Tensor("item_score", "FP32", (-1,))
-ENGINE_OUTPUTS = (ITEM_INDEX, ITEM_SCORE, ACTION_PROBABILITY, USER_VECTOR)
+
+
+def engine_outputs(heads: Iterable[str]) -> tuple[Tensor, ...]:
+    """Of a model with those heads."""
+    return (ITEM_INDEX, ITEM_SCORE, *(HEADS[head] for head in heads), USER_VECTOR)
+
+
+def response(heads: Iterable[str]) -> tuple[Tensor, ...]:
+    """What a version with those heads answers."""
+    said = (HEADS[head] for head in heads)
+    return (RECOMMENDED_ID, SCORE, *said, ACTION_NAME, USER_VECTOR, MODEL_VERSION)

@@ -3,14 +3,22 @@
 Importing this module imports no runtime, so that the server's Python stub starts fast.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import HISTORY_COLUMNS, HISTORY_LENGTH, PADDING_INDEX
+from footfall.contract import (
+    HISTORY_COLUMNS,
+    HISTORY_LENGTH,
+    ITEM_INDEX,
+    ITEM_SCORE,
+    PADDING_INDEX,
+    USER_VECTOR,
+    engine_outputs,
+)
 from footfall.errors import InputError
 from footfall.history import ModelInput, bucket_width, pad
 from footfall_engines.version import Version
@@ -56,15 +64,29 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scores:
-    """Best first: item_index int32 [users, k], item_score float32 [users, k]; -inf and index 0 past the last.
+    """contract.engine_outputs by name, [users, ...] each: the list, what the heads say, the user vector.
 
-    action_probability float32 [users, actions], user_vector float32 [users, width].
+    The list is best first, its score -inf and its index 0 past the last.
     """
 
-    item_index: NDArray[np.int32]
-    item_score: NDArray[np.float32]
-    action_probability: NDArray[np.float32]
-    user_vector: NDArray[np.float32]
+    outputs: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, heads: Sequence[str], outputs: Iterable[NDArray[Any]]) -> "Scores":
+        """`outputs` in the order of contract.engine_outputs."""
+        return cls(dict(zip([tensor.name for tensor in engine_outputs(heads)], outputs, strict=True)))
+
+    @property
+    def item_index(self) -> NDArray[np.int32]:
+        return self.outputs[ITEM_INDEX.name]
+
+    @property
+    def item_score(self) -> NDArray[np.float32]:
+        return self.outputs[ITEM_SCORE.name]
+
+    @property
+    def user_vector(self) -> NDArray[np.float32]:
+        return self.outputs[USER_VECTOR.name]
 
 
 class Engine(Protocol):

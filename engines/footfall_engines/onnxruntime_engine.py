@@ -2,7 +2,7 @@
 
 import onnxruntime
 
-from footfall.contract import ENGINE_OUTPUTS
+from footfall.contract import engine_outputs
 from footfall_engines.engine import Batch, Scores, padded_inputs
 from footfall_engines.version import ONNX_FILE, Version
 
@@ -21,8 +21,8 @@ class OnnxRuntimeEngine:
         self._session = onnxruntime.InferenceSession(
             str(version.folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
         )
-        self._max_length = version.max_length
+        self._max_length, self._heads = version.max_length, version.heads
 
     def score(self, batch: Batch) -> Scores:
-        names = [tensor.name for tensor in ENGINE_OUTPUTS]
-        return Scores(*self._session.run(names, padded_inputs(batch, self._max_length)))
+        names = [tensor.name for tensor in engine_outputs(self._heads)]
+        return Scores.of(self._heads, self._session.run(names, padded_inputs(batch, self._max_length)))

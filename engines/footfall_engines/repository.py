@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from footfall.contract import COMPOSING_MODELS, ENSEMBLE, RANKER
+from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, RANKER
 from footfall.errors import InputError
 from footfall.folder import replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
@@ -87,7 +87,7 @@ class Repository:
         self.write_ensemble_config(live)
 
     def write_step_configs(self, loaded: Sequence[Version]) -> None:
-        """Raises InputError where the versions' rankers need different backends."""
+        """Raises InputError where the versions' rankers cannot be one model of the server."""
         numbers = sorted(version.number for version in loaded)
         backends = {version.backend for version in loaded}
         if len(backends) != 1:
@@ -96,13 +96,20 @@ class Repository:
                 " model of the server has one backend, so they cannot be loaded side by side"
             )
         (backend,) = backends
-        configs = {step: step_config(step, numbers, backend) for step in COMPOSING_MODELS}
+        heads = {version.heads for version in loaded}
+        if backend == "tensorrt" and len(heads) != 1:
+            raise InputError(
+                f"versions {', '.join(map(str, numbers))} have unlike heads; plans that the server runs itself have"
+                " one list of outputs, so they cannot be loaded side by side"
+            )
+        known = [head for head in HEADS if any(head in version.heads for version in loaded)]
+        configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
         _write({self.config_path(step): config_text(config) for step, config in configs.items()})
 
     def write_ensemble_config(self, live: Version) -> None:
         with replacing(self.folder / ENSEMBLE / "1"):
             (self.folder / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
-        config = ensemble_config(live.number, live.backend, parameters(live))
+        config = ensemble_config(live.number, live.backend, live.heads, parameters(live))
         _write({self.config_path(ENSEMBLE): config_text(config)})
 
     def write_adaptors(self, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
@@ -138,8 +145,8 @@ def write_reference(folder: Path) -> None:
     """The copy that stands in the project: the files of a version 1 that nobody exported, so without its facts."""
     repository = Repository(folder)
     facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
-    configs = {step: step_config(step, [1], "python") for step in COMPOSING_MODELS}
-    configs[ENSEMBLE] = ensemble_config(1, "python", facts)
+    configs = {step: step_config(step, [1], "python", HEADS) for step in COMPOSING_MODELS}
+    configs[ENSEMBLE] = ensemble_config(1, "python", list(HEADS), facts)
     _write({repository.config_path(model): config_text(config) for model, config in configs.items()})
     repository.write_adaptors(1)
 

@@ -125,8 +125,12 @@ class StateStorage:
         self._used.add(sequence)
 
     def append(self, rows: Mapping[int, int], events: Tensor, kept: Kept, time: Tensor) -> None:
-        last = events[torch.tensor(np.cumsum(list(rows.values())) - 1, device=events.device)]
-        sequences = torch.tensor(list(rows), device=events.device)
+        ends = np.cumsum(list(rows.values())) - 1
+        some = [(sequence, end) for (sequence, count), end in zip(rows.items(), ends, strict=True) if count]
+        if not some:
+            return
+        sequences, last = torch.tensor(some, device=events.device).T
+        last = events[last]
         for layer, (states,) in zip(self.layers, kept, strict=True):
             layer[sequences] = states[last]
 

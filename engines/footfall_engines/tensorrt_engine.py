@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from footfall.contract import ENGINE_OUTPUTS
+from footfall.contract import engine_outputs
 from footfall.errors import InputError, NotReadyError
 from footfall_engines.engine import Batch, Scores, padded_inputs
 from footfall_engines.tensorrt_library import library_version, tensorrt_library
@@ -31,16 +31,17 @@ class TensorRTEngine:
             )
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._max_length = version.max_length
+        self._max_length, self._heads = version.max_length, version.heads
 
     def score(self, batch: Batch) -> Scores:
         with torch.cuda.stream(self._stream):
             buffers = [self._set_input(*item) for item in padded_inputs(batch, self._max_length).items()]
             outputs = [
-                self._set_output(tensor.name, DATA_TYPES[tensor.data_type]) for tensor in ENGINE_OUTPUTS
+                self._set_output(tensor.name, DATA_TYPES[tensor.data_type])
+                for tensor in engine_outputs(self._heads)
             ]
             self._context.execute_async_v3(self._stream.cuda_stream)
-            scores = Scores(*(output.cpu().numpy() for output in outputs))
+            scores = Scores.of(self._heads, (output.cpu().numpy() for output in outputs))
         del buffers  # held until the stream was done with them
         return scores
 

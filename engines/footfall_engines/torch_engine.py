@@ -57,9 +57,9 @@ class TorchEngine:
         empty = np.diff(batch.history.offsets) == 0
         with torch.inference_mode():
             state = self._encoder.states(batch.history, batch.users or (NOBODY,) * len(empty))
-            probability, vector = self._graph.describe(state, self._tensor(empty[:, None]))
-            outputs = (*self._best(vector, empty, batch), probability, vector)
-        return Scores(*(output.cpu().numpy() for output in outputs))
+            *said, vector = self._graph.describe(state, self._tensor(empty[:, None]))
+            outputs = (*self._best(vector, empty, batch), *said, vector)
+        return Scores.of(self._graph.heads, (output.cpu().numpy() for output in outputs))
 
     def _best(self, vector: Tensor, empty: NDArray[np.bool_], batch: Batch) -> tuple[Tensor, Tensor]:
         """The graph lists popular items and candidates; for all others the catalogue is searched by the kernel."""

@@ -21,7 +21,7 @@ CANARY_FILE = "canary.json"
 FIELDS = (
     *("engine", "precision", "backend", "device", "implementation", "cache_mib"),
     *("lineage", "repeat_ms", "max_length", "max_top_k"),
-    *("num_items", "actions", "metrics", "created"),
+    *("num_items", "actions", "heads", "metrics", "created"),
 )
 """Of the manifest, besides a finished folder's own."""
 
@@ -85,6 +85,11 @@ class Version:
     @property
     def max_length(self) -> int:
         return int(self.manifest["max_length"])
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Of contract.HEADS, in the order of the engine's outputs."""
+        return tuple(self.manifest["heads"])
 
     @property
     def max_top_k(self) -> int:

@@ -117,6 +117,7 @@ def _facts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
         "max_top_k": min(options.max_top_k, config.num_items),
         "width": config.width,
         "num_items": config.num_items,
+        "heads": config.heads,
         "actions": [name.decode() for name in checkpoint.actions],
         "metrics": checkpoint.metrics,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

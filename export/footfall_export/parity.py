@@ -1,12 +1,12 @@
 """Parity: how far an exported engine is from torch in fp32, on real histories."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import UNKNOWN_INDEX
+from footfall.contract import ITEM_INDEX, UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Histories, model_input, slices
 from footfall_engines.engine import Batch, Engine, IndexLists, Scores
@@ -21,7 +21,7 @@ NUM_CANDIDATES = 32
 
 @dataclass(frozen=True)
 class Threshold:
-    """Largest difference of any score, probability or vector entry, and least share of the top 20 in common."""
+    """Largest difference of any number of an output, and least share of the top 20 in common."""
 
     difference: float
     agreement: float
@@ -45,7 +45,8 @@ THRESHOLDS = {
 
 @dataclass(frozen=True)
 class Parity:
-    """parity.json. Differences are None where nothing was measured; `reason` says why."""
+    """parity.json. differences: the largest of each output but the list itself, which agrees to a share of its
+    top 20; none where nothing was measured, and `reason` says why."""
 
     engine: str
     precision: str
@@ -53,15 +54,12 @@ class Parity:
     reason: str
     histories: int
     threshold: Threshold
-    max_score_difference: float | None = None
-    max_probability_difference: float | None = None
-    max_vector_difference: float | None = None
+    differences: dict[str, float] = field(default_factory=dict)
     top20_agreement: float | None = None
 
     def check(self) -> None:
         """Raises InputError where a measured figure is beyond its threshold."""
-        differences = (self.max_score_difference, self.max_probability_difference, self.max_vector_difference)
-        measured = [difference for difference in differences if difference is not None]
+        measured = list(self.differences.values())
         if self.top20_agreement is None or not measured:
             return
         largest = np.max(measured)  # not Python's max, which may lose a NaN
@@ -92,9 +90,7 @@ def measure(engine: Engine, reference: Engine, samples: Histories, version: Vers
         reason="compared with torch in fp32",
         histories=sum(len(batch.history.offsets) - 1 for batch in batches),
         threshold=THRESHOLDS[version.precision],
-        max_score_difference=_largest(pairs, "item_score"),
-        max_probability_difference=_largest(pairs, "action_probability"),
-        max_vector_difference=_largest(pairs, "user_vector"),
+        differences={name: _largest(pairs, name) for name in pairs[0][1].outputs if name != ITEM_INDEX.name},
         top20_agreement=float(np.mean(agreements)),
     )
 
@@ -127,7 +123,7 @@ def _batch(histories: Histories, pool: NDArray[np.int32], max_length: int) -> Ba
 
 
 def _largest(pairs: list[tuple[Scores, Scores]], output: str) -> float:
-    differences = [_difference(getattr(got, output), getattr(expected, output)) for got, expected in pairs]
+    differences = [_difference(got.outputs[output], expected.outputs[output]) for got, expected in pairs]
     return float(np.max(differences))
 
 

@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from footfall.contract import ENGINE_INPUTS, ENGINE_OUTPUTS
+from footfall.contract import ENGINE_INPUTS, engine_outputs
 from footfall_models.graph import RankerGraph
 
 OPSET = 20
@@ -35,7 +35,7 @@ def write_onnx(graph: RankerGraph, path: Path) -> None:
             dynamic_shapes=tuple(shapes),
             opset_version=OPSET,
             input_names=[tensor.name for tensor in ENGINE_INPUTS],
-            output_names=[tensor.name for tensor in ENGINE_OUTPUTS],
+            output_names=[tensor.name for tensor in engine_outputs(graph.heads)],
             verbose=False,
         )
     assert program is not None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from footfall.errors import InputError, check_choice
 from footfall_kernels.attention.rules import MAX_LENGTH
-from footfall_models.registry import ENCODERS, EncoderName
+from footfall_models.registry import ENCODERS, HEADS, EncoderName
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -22,6 +22,7 @@ class ModelConfig:
     max_length: int = 50
     dropout: float = 0.5
     encoder: EncoderName = "softmax"
+    heads: tuple[str, ...] = tuple(HEADS)
 
     def __post_init__(self) -> None:
         for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
@@ -34,6 +35,8 @@ class ModelConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
         check_choice("encoder", self.encoder, ENCODERS)
+        for head in self.heads:
+            check_choice("head", head, HEADS)
 
 
 def check_device_name(device: str) -> None:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall_models.model import SequenceModel
@@ -16,7 +15,6 @@ class RankerGraph(nn.Module):
 
     item_table: Tensor
     item_popularity: Tensor
-    action_prior: Tensor
 
     def __init__(self, model: SequenceModel, max_top_k: int, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -24,10 +22,12 @@ class RankerGraph(nn.Module):
         if self.has_own_table:
             self.register_buffer("item_table", model.item_table().detach().clone())
         self.register_buffer("item_popularity", model.item_popularity.detach().float().clone())
-        self.register_buffer("action_prior", model.action_prior.detach().float().clone())
+        for name in model.config.heads:
+            self.register_buffer(f"{name}_prior", model.head(name).prior.detach().float().clone())
         self.model = model.to(precision)
         self.num_items = model.config.num_items
         self.num_actions = model.config.num_actions
+        self.heads = model.config.heads
         self.top_k = min(max_top_k, self.num_items)
 
     def forward(
@@ -39,25 +39,27 @@ class RankerGraph(nn.Module):
         history_length: Tensor,
         excluded_index: Tensor,
         candidate_index: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """contract.ENGINE_INPUTS, int32 [users, ...], to contract.ENGINE_OUTPUTS."""
+    ) -> tuple[Tensor, ...]:
+        """contract.ENGINE_INPUTS, int32 [users, ...], to contract.engine_outputs."""
         events = self.known_events(history_item, history_action, history_gap)
         hidden = self.model.encode_padded(*events, history_time)
         last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
         state = hidden.gather(1, last).squeeze(1)  # [users, width]
         empty = history_length == 0  # [users, 1]
-        probability, vector = self.describe(state, empty)
-        index, score = self.best(vector, empty, excluded_index, candidate_index)
-        return index, score, probability, vector
+        *said, vector = self.describe(state, empty)
+        return (*self.best(vector, empty, excluded_index, candidate_index), *said, vector)
 
     def known_events(self, item: Tensor, action: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """int64 indices the model's tables hold, of events laid out in any shape."""
         return known(item, self.num_items), known(action, self.num_actions), known(gap, NUM_GAPS - 1)
 
-    def describe(self, state: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
-        """Action probabilities and user vectors of states [users, width]; empty bool [users, 1]: no history."""
-        probability = functional.softmax(self.model.action_logits(state).float(), dim=1)
-        return torch.where(empty, self.action_prior, probability), torch.where(empty, 0.0, state.float())
+    def describe(self, state: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
+        """What each head says of states [users, width], and the user vectors; empty bool [users, 1]: no history."""
+        said = (
+            torch.where(empty, self.get_buffer(f"{name}_prior"), self.model.head(name).describe(state))
+            for name in self.heads
+        )
+        return (*said, torch.where(empty, 0.0, state.float()))
 
     def best(
         self, vector: Tensor, empty: Tensor, excluded_index: Tensor, candidate_index: Tensor

@@ -1,7 +1,7 @@
 """SequenceModel: an encoder over histories, packed or padded.
 
-Of any family of footfall_models.registry; action and time-gap embeddings, a tied output and a second head for the
-next action. Items are compared by direction alone:
+Of any family of footfall_models.registry; action and time-gap embeddings, a tied output, and heads that say more
+of a state. Items are compared by direction alone:
 states have the length SCORE_SCALE and, once trained, item rows the length 1.
 """
 
@@ -15,11 +15,12 @@ from torch.nn.utils import parametrize
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
+from footfall_models.heads.head import Head
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.layout import Layout
 from footfall_models.layouts.packed import PackedLayout
 from footfall_models.layouts.padded import PaddedLayout
-from footfall_models.registry import find_encoder
+from footfall_models.registry import find_encoder, find_head
 
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
@@ -35,9 +36,6 @@ class SequenceModel(nn.Module):
     """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
 
     item_popularity: Tensor
-    action_prior: Tensor
-    action_scale: Tensor
-    action_bias: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -49,12 +47,9 @@ class SequenceModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
-        self.action_head = nn.Linear(config.width, config.num_actions)
-        # Set after training: the list for an empty history, and the calibration of the action head.
+        self.heads = nn.ModuleDict({name: find_head(name)(config) for name in config.heads})
+        # Set after training: the list for an empty history.
         self.register_buffer("item_popularity", torch.zeros(config.num_items + 1))
-        self.register_buffer("action_prior", torch.full((config.num_actions,), 1 / config.num_actions))
-        self.register_buffer("action_scale", torch.ones(config.num_actions))
-        self.register_buffer("action_bias", torch.zeros(config.num_actions))
         self.apply(_initialise)
 
     def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
@@ -83,10 +78,11 @@ class SequenceModel(nn.Module):
         table: Tensor = self.item_embedding.weight
         return table
 
-    def action_logits(self, hidden: Tensor) -> Tensor:
-        """Calibrated logits of the next event's action: [..., width] -> [..., num_actions]."""
-        logits: Tensor = self.action_head(hidden)
-        return logits * self.action_scale + self.action_bias
+    def head(self, name: str) -> Head:
+        """One of config.heads."""
+        head = self.heads[name]
+        assert isinstance(head, Head)
+        return head
 
 
 class UnitRows(nn.Module):

@@ -11,13 +11,23 @@ from footfall_models.model import SequenceModel
 
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
+MODEL_NAMES = {
+    "action_head.weight": "heads.action.linear.weight",
+    "action_head.bias": "heads.action.linear.bias",
+    "action_prior": "heads.action.prior",
+    "action_scale": "heads.action.scale",
+    "action_bias": "heads.action.bias",
+}
+"""Of tensors that the file calls otherwise than the model does: the file's names are older than heads."""
+FILE_NAMES = {model: file for file, model in MODEL_NAMES.items()}
 
 
 def load_config(folder: Path) -> ModelConfig:
     """Raises InputError where config.json holds a key this Footfall does not know."""
     options = json.loads((folder / CONFIG).read_text())
     try:
-        return ModelConfig(**options)
+        # A config of before heads had names has the one there was.
+        return ModelConfig(**{**options, "heads": tuple(options.get("heads", ("action",)))})
     except TypeError as error:
         raise InputError(f"{folder / CONFIG} is not of this Footfall: {error}") from error
 
@@ -25,5 +35,12 @@ def load_config(folder: Path) -> ModelConfig:
 def load_weights(folder: Path) -> SequenceModel:
     """The model of any folder with config.json and weights.safetensors, in evaluation mode, on the CPU."""
     model = SequenceModel(load_config(folder))
-    model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
+    model.load_state_dict({MODEL_NAMES.get(name, name): tensor for name, tensor in weights.items()})
     return model.eval()
+
+
+def weights_file(model: SequenceModel) -> bytes:
+    """The content of weights.safetensors."""
+    weights = model.state_dict()
+    return safetensors.torch.save({FILE_NAMES.get(name, name): tensor for name, tensor in weights.items()})

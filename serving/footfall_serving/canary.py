@@ -18,7 +18,7 @@ from footfall.contract import (
     Tensor,
 )
 from footfall.errors import InputError
-from footfall_engines.model_configs import STEP_OUTPUTS, step_inputs
+from footfall_engines.model_configs import step_inputs, step_outputs
 from footfall_engines.version import Version
 from footfall_serving.repository_api import first_line
 
@@ -58,7 +58,7 @@ def _ask(client: grpcclient.InferenceServerClient, version: Version, request: di
         TOP_K.name: np.array([[len(request[RECOMMENDED_ID.name])]], dtype=np.int32),
     }
     for step in COMPOSING_MODELS:
-        inputs = step_inputs(step, version.backend)
+        inputs, outputs = step_inputs(step, version.backend), step_outputs(step, version.heads)
         sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
         try:
             answer = client.infer(
@@ -68,7 +68,7 @@ def _ask(client: grpcclient.InferenceServerClient, version: Version, request: di
             raise InputError(
                 f"{step} version {version.number} fails its canary: {first_line(error)}"
             ) from error
-        tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in STEP_OUTPUTS[step]}
+        tensors |= {tensor.name: answer.as_numpy(tensor.name) for tensor in outputs}
     return tensors
 
 

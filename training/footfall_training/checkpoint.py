@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 
 from footfall.folder import read_manifest, write_manifest, written_aside
 from footfall.history import Histories, HistoryRules
@@ -17,7 +16,7 @@ from footfall.vocabulary import Vocabulary
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
-from footfall_models.weights import CONFIG, WEIGHTS, load_config, load_weights
+from footfall_models.weights import CONFIG, WEIGHTS, load_config, load_weights, weights_file
 
 KIND = "checkpoint"
 
@@ -82,7 +81,7 @@ def save_checkpoint(
     """Write `model` and what it needs of `dataset` as one finished folder."""
     with written_aside(target, overwrite=overwrite) as folder:
         (folder / CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
-        (folder / WEIGHTS).write_bytes(safetensors.torch.save(model.state_dict()))
+        (folder / WEIGHTS).write_bytes(weights_file(model))
         dataset.items.save(folder / "items")
         dataset.actions.save(folder / "actions")
         shutil.copyfile(dataset.folder / "items.parquet", folder / "items.parquet")

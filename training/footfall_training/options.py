@@ -29,7 +29,7 @@ class TrainOptions:
     max_grad_norm: float = 1.0
     loss: LossName = "full"
     num_negatives: int = 1024
-    action_weight: float = 0.1
+    head_weight: float = 0.1
     patience: int = 5
     validation_users: int = 10_000
     save_every: int = 500
@@ -46,7 +46,7 @@ class TrainOptions:
         for name in ("learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be a number above 0")
-        for name in ("weight_decay", "action_weight", "warmup_steps"):
+        for name in ("weight_decay", "head_weight", "warmup_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be a number of at least 0")
         check_seed(self.seed)

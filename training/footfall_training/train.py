@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from footfall.errors import InputError
@@ -20,6 +19,7 @@ from footfall_data.splits import training_histories
 from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
 from footfall_models.config import ModelConfig
 from footfall_models.device import find_device, implementation_on
+from footfall_models.heads.head import NextEvents
 from footfall_models.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
@@ -106,7 +106,9 @@ class Trainer:
             **asdict(config),
             **asdict(options),
         }
-        self._watch = DivergenceWatch(("item loss", "action loss", "gradient"), self.device)
+        self._watch = DivergenceWatch(
+            ("item loss", *(f"{name} loss" for name in config.heads), "gradient"), self.device
+        )
         self.state = load_state(folder, self.model, self.optimizer, self._identity)
 
     def run(self) -> dict[str, Any]:
@@ -158,15 +160,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * self._rate(self.state.step)
         losses = self.losses(batch)
+        others = [losses[name] for name in self.config.heads]
         self.optimizer.zero_grad()
-        torch.autograd.backward(losses["item"] + self.options.action_weight * losses["action"])
+        torch.autograd.backward(losses["item"] + self.options.head_weight * sum(others))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
-        self._watch.look(self.state.step + 1, (losses["item"], losses["action"], norm))
+        self._watch.look(self.state.step + 1, (*losses.values(), norm))
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean next-item and next-action cross-entropy of a batch."""
+        """Mean next-item cross-entropy of a batch, and each head's loss."""
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float32
         # Cached, since input and output share one table of unit rows.
         with parametrize.cached(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -184,8 +187,9 @@ class Trainer:
             negative=negative,
             log_q=log_q,
         )
-        action = functional.cross_entropy(self.model.action_logits(hidden), batch.next_action - 1)
-        return {"item": item, "action": action}
+        following = NextEvents(batch.next_item, batch.next_action)
+        heads = {name: self.model.head(name).loss(hidden, following) for name in self.config.heads}
+        return {"item": item, **heads}
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to FINAL_RATE."""
@@ -232,9 +236,9 @@ class Trainer:
 
 
 def fill_priors(model: SequenceModel, dataset: Dataset, split: SplitName) -> None:
-    """What to answer for an empty history: log share of every item, share of every action, add-one smoothed."""
+    """What to answer for an empty history: the log share of every item, add-one smoothed, and each head's prior."""
     training = training_histories(dataset, split)
     items = np.bincount(training.item, minlength=model.config.num_items + 1) + 1.0
-    actions = np.bincount(training.action, minlength=model.config.num_actions + 1)[1:] + 1.0
     model.item_popularity.copy_(torch.from_numpy(np.log(items / items.sum())))
-    model.action_prior.copy_(torch.from_numpy(actions / actions.sum()))
+    for name in model.config.heads:
+        model.head(name).set_prior(training)

@@ -5,7 +5,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, ENGINE_OUTPUTS, EXCLUDED_INDEX, USER_ID
+from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, EXCLUDED_INDEX, USER_ID, engine_outputs
 from footfall_engines.engine import NOBODY, Batch, IndexLists, join_histories, load_engine, unpad_list
 from footfall_serving.steps.step import Step, read, write
 
@@ -13,6 +13,7 @@ from footfall_serving.steps.step import Step, read, write
 class Ranker(Step):
     def start(self) -> None:
         self._engine = load_engine(self.version)
+        self._outputs = engine_outputs(self.version.heads)
         self._computed, self._cached = self.counters(
             "footfall_history_events_total",
             "Events of requests' histories, computed or known from a request before.",
@@ -23,12 +24,12 @@ class Ranker(Step):
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         rows = [_row(request) for request in requests]
         batch, before = _batch(rows), self._engine.cached_events
-        scores = vars(self._engine.score(batch))
+        scores = self._engine.score(batch).outputs
         cached = self._engine.cached_events - before
         self._cached.increment(cached)
         self._computed.increment(len(batch.history.item) - cached)
         return [
-            pb_utils.InferenceResponse([write(tensor, scores[tensor.name][row]) for tensor in ENGINE_OUTPUTS])
+            pb_utils.InferenceResponse([write(tensor, scores[tensor.name][row]) for tensor in self._outputs])
             for row in range(len(requests))
         ]
 

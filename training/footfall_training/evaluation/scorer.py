@@ -32,9 +32,9 @@ class ModelScorer:
     def action_probability(self, histories: Histories) -> NDArray[np.float64]:
         """Of each next action, calibrated: float64 [users, num_actions]."""
         with torch.inference_mode():
-            logits = self.model.action_logits(self.hidden(histories))
-            probability: NDArray[np.float64] = logits.double().softmax(dim=1).cpu().numpy()
-        return probability
+            probability = self.model.head("action").describe(self.hidden(histories))
+        said: NDArray[np.float64] = probability.double().cpu().numpy()
+        return said
 
     def hidden(self, histories: Histories) -> Tensor:
         """The state after each history's last event: float [users, width], on the model's device."""
