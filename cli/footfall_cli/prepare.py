@@ -16,6 +16,7 @@ REPEAT = "Drop the same user, item and action again within N seconds; 0: only ex
 ROBOT = "Drop users with more than N events in any minute; 0: nobody. Default: the preset's, else 60."
 UNIT = "Of numeric times; order: the column numbers events in their order, and no gaps in time are known."
 BAD = "Drop and count rows that cannot be read, such as a time that is none; the default refuses the log."
+ENCODING = "Of text files, such as latin-1, cp1252 or utf-16. Default: by the file's mark, else UTF-8."
 STRICT = "Refuse rows with missing fields or ids too long instead of dropping them."
 
 Column = Annotated[str | None, Option(metavar="NAME", help="The log's column; the preset's if left out.")]
@@ -40,6 +41,7 @@ def prepare(
     action: Annotated[str | None, Option(help=ACTION)] = None,
     time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns", "order"], Option(help=UNIT)] = "auto",
     time_format: TimeFormat = None,
+    encoding: Annotated[str | None, Option(help=ENCODING)] = None,
     items: Annotated[Path | None, Option(help="A table of item_id, title, category, price.")] = None,
     strict: Annotated[bool, Option("--strict", help=STRICT)] = False,
     drop_bad_rows: Annotated[bool, Option("--drop-bad-rows", help=BAD)] = False,
@@ -76,6 +78,7 @@ def prepare(
         action=action,
         time_unit=time_unit,
         time_format=time_format,
+        encoding=encoding,
         items=items,
         strict=strict,
         drop_bad_rows=drop_bad_rows,

@@ -1,5 +1,7 @@
 """Ids: columns of any type as text, and text as a Vocabulary without a Python object an id."""
 
+import json
+
 import numpy as np
 import polars as pl
 
@@ -24,6 +26,14 @@ def as_text(values: pl.Series, what: str) -> pl.Series:
         if (whole == values).all():
             values = whole
     return values.cast(pl.String)
+
+
+def is_json(text: str) -> bool:
+    """Whether it is a list or an object of JSON."""
+    try:
+        return isinstance(json.loads(text), list | dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def pack_ids(ids: pl.Series) -> Vocabulary:

@@ -1,16 +1,17 @@
 """The item table: title, category and price of every item, from the log itself and a table of items."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from footfall.errors import InputError
 from footfall.events import CATEGORY, ITEM_COLUMNS, ITEM_ID, PRICE, TITLE
-from footfall_data.ids import as_text
-from footfall_data.logs.files import log_file, reading
-from footfall_data.logs.presets import ITEM_TABLE_COLUMNS, Preset, column_list
+from footfall_data.ids import as_text, is_json
+from footfall_data.logs.files import LogFile
+from footfall_data.logs.opening import scanning
+from footfall_data.logs.presets import ITEM_TABLE_COLUMNS, Preset, column_list, column_of
 
 TEXTS = (TITLE, CATEGORY)
 COMPACT_AFTER = 16
@@ -59,22 +60,24 @@ class ItemFacts:
         return pl.concat(self._prices).unique("item", keep="last")
 
 
-def read_item_table(path: Path, preset: Preset, overrides: Mapping[str, str]) -> pl.DataFrame:
+def read_item_table(file: LogFile, preset: Preset, overrides: Mapping[str, str]) -> pl.DataFrame:
     """A table of items as item_id, title, category (String) and price (Float64), one row an item.
 
     Of an item that occurs twice the first row counts. Raises InputError where there is no item column.
     """
-    file = log_file(path)
-    found = file.columns()
-    chosen = {role: _column_of(role, preset, overrides, found) for role in ITEM_TABLE_COLUMNS}
+    path, found = file.path, file.columns()
+    chosen = {
+        role: column_of(_names_of(role, preset, overrides), found, str(path)) for role in ITEM_TABLE_COLUMNS
+    }
     if chosen["item"] is None:
         raise InputError(
             f"{path} has no item column {' or '.join(ITEM_TABLE_COLUMNS['item'])}; it has {column_list(found)} "
             f"(name it with --item-column)"
         )
     wanted = {role: column for role, column in chosen.items() if column is not None}
-    with reading(file):
-        rows = file.scan().select(pl.col(column).alias(role) for role, column in wanted.items()).collect()
+    with scanning(file):
+        rows = file.scan(wanted).collect()
+    rows = rows.filter(~pl.all_horizontal(pl.all().is_null()))
     return pl.DataFrame(
         {
             ITEM_ID: as_text(rows["item"], f"the item column of {path}"),
@@ -107,7 +110,19 @@ def text_of(values: pl.Series) -> pl.Series:
         values = values.list.first()
     if values.dtype == pl.List(pl.String):
         values = values.list.join(" > ")
+    if values.dtype == pl.String and values.str.starts_with("[").any():
+        listed = {text: _joined(text) for text in values.filter(values.str.starts_with("[")).unique()}
+        values = values.replace(listed)
     return as_text(values, values.name).str.strip_chars().replace("", None)
+
+
+def _joined(text: str) -> str:
+    """As text_of does with a list that JSON lines, or a CSV, hold as its text."""
+    if not is_json(text):
+        return text
+    path = json.loads(text)
+    path = path[0] if path and isinstance(path[0], list) else path
+    return " > ".join(str(part) for part in path)
 
 
 def price_of(values: pl.Series) -> pl.Series:
@@ -118,9 +133,10 @@ def price_of(values: pl.Series) -> pl.Series:
     return price.set(~(price > 0).fill_null(value=False), None)
 
 
-def _column_of(role: str, preset: Preset, overrides: Mapping[str, str], found: Sequence[str]) -> str | None:
-    candidates = (overrides.get(role), *getattr(preset, role), *ITEM_TABLE_COLUMNS[role])
-    return next((column for column in candidates if column in found), None)
+def _names_of(role: str, preset: Preset, overrides: Mapping[str, str]) -> list[str]:
+    """What the role's column may be called in a table of items."""
+    named = [overrides[role]] if role in overrides else []
+    return [*named, *getattr(preset, role), *ITEM_TABLE_COLUMNS[role]]
 
 
 def _summed(facts: Sequence[pl.DataFrame]) -> pl.DataFrame:

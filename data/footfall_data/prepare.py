@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from footfall_data.cleaning.dropped import NUM_EXAMPLES, Dropped
 from footfall_data.coding import PackedLog, keep_events, pack_log
 from footfall_data.items import complete, no_facts, read_item_table
 from footfall_data.lineage import Older, older_of
+from footfall_data.logs.opening import Opening, check_encoding
 from footfall_data.logs.presets import preset_named
 from footfall_data.logs.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_data.logs.source import Source, open_source
@@ -41,9 +43,9 @@ class PrepareOptions:
     """What `footfall prepare` can be told; None leaves the choice to the preset.
 
     columns: role (see presets.ROLES) -> the log's column. repeat_seconds: 0 drops only exact duplicates, -1
-    not even these. robot_events_per_minute: 0 keeps everybody. k_core: 1 keeps everything. strict: refuse
-    rows with a missing field or an id too long. drop_bad_rows: drop and count rows that cannot be read. extend: a
-    data set whose vocabularies this one continues.
+    not even these. robot_events_per_minute: 0 keeps everybody. k_core: 1 keeps everything. encoding: of text
+    files; None: by their mark, else UTF-8. strict: refuse rows with a missing field or an id too long. drop_bad_rows:
+    drop and count rows that cannot be read. extend: a data set whose vocabularies this one continues.
     """
 
     preset: str | None = None
@@ -51,6 +53,7 @@ class PrepareOptions:
     action: str | None = None
     time_unit: TimeUnit = "auto"
     time_format: str | None = None
+    encoding: str | None = None
     items: Path | None = None
     strict: bool = False
     drop_bad_rows: bool = False
@@ -64,6 +67,8 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if self.preset is not None:
             preset_named(self.preset)
+        if self.encoding is not None:
+            check_encoding(self.encoding)
         check_choice("time unit", self.time_unit, TIME_UNITS)
         if self.time_unit == ORDER and self.robot_events_per_minute:
             raise InputError("robot events a minute cannot be counted where the time unit is order")
@@ -103,11 +108,24 @@ def prepare(
     then, and after a kill, there is no `out`.
     """
     began = time.perf_counter()
-    source = open_source(logs, options.preset, options.columns, options.items)
+    with TemporaryDirectory(prefix="footfall-") as scratch:
+        dropped = Dropped()
+        source = _open(logs, options, dropped, Path(scratch))
+        return _prepare(source, out, options, dropped, progress, began)
+
+
+def _open(logs: Sequence[Path], options: PrepareOptions, dropped: Dropped, scratch: Path) -> Source:
+    preset = None if options.preset is None else preset_named(options.preset)
+    opening = Opening(options.encoding, options.drop_bad_rows, preset, scratch, dropped)
+    return open_source(logs, options.columns, options.items, opening)
+
+
+def _prepare(
+    source: Source, out: Path, options: PrepareOptions, dropped: Dropped, progress: Progress, began: float
+) -> dict[str, Any]:
     older = older_of(options.extend)
     item_table = _read_item_table(source, options)
     with written_aside(out, overwrite=options.overwrite) as folder:
-        dropped = Dropped()
         log = LogReader(source.columns, _read_rules(source, options), dropped, progress).read(source.files)
         rules = _cleaning_rules(log, source, options)
         packed = _clean(log, older, rules, dropped, progress)
@@ -195,9 +213,9 @@ def _count_dropped(log: CodedLog, packed: PackedLog, marks: NDArray[np.uint8], d
 
 
 def _read_item_table(source: Source, options: PrepareOptions) -> pl.DataFrame:
-    if options.items is None:
+    if source.items is None:
         return no_facts(pl.Series(dtype=pl.String))
-    return read_item_table(options.items, source.preset, options.columns)
+    return read_item_table(source.items, source.preset, options.columns)
 
 
 def _known_items(log: CodedLog, packed: PackedLog, older: Older) -> pl.DataFrame:

@@ -34,7 +34,8 @@ def describe(
     return {
         "preset": {"name": source.preset.name, "found_by": source.found_by},
         "columns": source.columns.named(),
-        "files": [str(file.path) for file in source.files],
+        "files": [file.name for file in source.files],
+        "empty_files": [file.name for file in source.empty],
         "rows_read": log.rows_read,
         "dropped": dropped.as_dict(),
         "events": histories.num_events,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NUM_EXAMPLES = 3
+BAD_ROW = "unreadable row"
 BAD_TIME = "unreadable time"
 MISSING = "missing field"
 LONG_ID = "id too long"
@@ -13,7 +14,7 @@ DUPLICATE = "duplicate"
 REPEAT = "repeat"
 ROBOT = "robot"
 K_CORE = "k-core"
-REASONS = (BAD_TIME, MISSING, LONG_ID, CANCELLATION, DUPLICATE, REPEAT, ROBOT, K_CORE)
+REASONS = (BAD_ROW, BAD_TIME, MISSING, LONG_ID, CANCELLATION, DUPLICATE, REPEAT, ROBOT, K_CORE)
 
 
 @dataclass

@@ -1,118 +1,167 @@
 """Log files: finding them, telling their format by their names, and scanning them lazily with polars."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
 from footfall.errors import InputError, shortened
-from footfall_data.logs.damage import broken_row
-from footfall_data.logs.presets import PRESETS, Preset
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t", ".data": "\t"}
+SEPARATORS = {
+    ".csv": ",",
+    ".dat": ",",
+    ".psv": "|",
+    ".tsv": "\t",
+    ".inter": "\t",
+    ".item": "\t",
+    ".data": "\t",
+}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 COMPRESSED = (".gz", ".zst")
 FORMATS = "CSV, TSV, JSON lines (each also .gz or .zst) or Parquet"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Text:
+    """How the columns of a CSV or TSV lie: their names, what parts them, the lines before the first row, whether
+    quotes enclose fields, and the columns with spaces around their names, which their values have too.
+    """
+
+    columns: tuple[str, ...]
+    separator: str
+    skipped_lines: int
+    quoted: bool
+    padded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One file of a log. `headerless` names the columns of a text file that has no header line."""
+    """One file of a log. `name`: for people, without the machine's folders; `content`: where its rows are read, a
+    copy in UTF-8 where the file itself is no plain text (see opening); `partitions`: columns that its path tells;
+    `text`: of CSV and TSV; `keys`: of JSON lines.
+    """
 
     path: Path
+    name: str
     suffix: str
-    headerless: tuple[str, ...] = ()
+    content: Path
+    partitions: tuple[tuple[str, str | None], ...] = ()
+    text: Text | None = None
+    keys: tuple[str, ...] = ()
 
-    def scan(self) -> pl.LazyFrame:
-        """The file's rows, lazily; text columns of CSV and TSV are all String."""
-        if self.suffix in PARQUET:
-            return pl.scan_parquet(self.path, glob=False)
-        if self.suffix in JSON_LINES:
-            return pl.scan_ndjson(self.path, infer_schema_length=10_000)
-        return pl.scan_csv(
-            self.path,
-            separator=SEPARATORS[self.suffix],
-            # A quote inside a tab-separated field is text, not quoting.
-            quote_char='"' if SEPARATORS[self.suffix] == "," else None,
-            infer_schema=False,
-            has_header=not self.headerless,
-            new_columns=self.headerless or None,
-            glob=False,
-        )
+    @property
+    def is_text(self) -> bool:
+        return self.suffix not in PARQUET
 
     def columns(self) -> list[str]:
-        """Raises InputError where the file is empty or cannot be read."""
-        if self.path.stat().st_size == 0:
-            raise InputError(f"{self.path} is empty: it holds no events")
-        with reading(self):
-            return self.scan().collect_schema().names()
+        """Those of the path last. Raises InputError where the file cannot be read."""
+        inside = [name for name in self._inside() if name not in dict(self.partitions)]
+        return [*inside, *(name for name, _ in self.partitions)]
 
-    def broken_row(self) -> int | None:
-        """See damage.broken_row."""
+    def _inside(self) -> Sequence[str]:
+        if self.text is not None:
+            return self.text.columns
+        if self.suffix in JSON_LINES:
+            return self.keys
+        with reading(self):
+            return pl.scan_parquet(self.content, glob=False).collect_schema().names()
+
+    def scan(self, wanted: Mapping[str, str]) -> pl.LazyFrame:
+        """The columns `wanted` (name in the result -> the file's), lazily; of text files all String."""
+        partitions = dict(self.partitions)
+        inside = [column for column in wanted.values() if column not in partitions]
+        padded = self.text.padded if self.text is not None else ()
+        return self._rows(inside).select(
+            (
+                pl.lit(partitions[column], dtype=pl.String)
+                if column in partitions
+                else pl.col(column).str.strip_chars()
+                if column in padded
+                else pl.col(column)
+            ).alias(name)
+            for name, column in wanted.items()
+        )
+
+    def _rows(self, columns: Sequence[str]) -> pl.LazyFrame:
         if self.suffix in PARQUET:
-            return None
-        return broken_row(self.path, SEPARATORS.get(self.suffix), headerless=bool(self.headerless))
+            return pl.scan_parquet(self.content, glob=False, hive_partitioning=False)
+        if self.text is None:
+            return pl.scan_ndjson(self.content, schema=dict.fromkeys(columns, pl.String()))
+        return pl.scan_csv(
+            self.content,
+            separator=self.text.separator,
+            quote_char='"' if self.text.quoted else None,
+            schema=dict.fromkeys(self.text.columns, pl.String()),
+            has_header=False,
+            skip_lines=self.text.skipped_lines,
+            glob=False,
+        )
 
 
 @contextmanager
 def reading(file: LogFile) -> Iterator[None]:
-    """Turn what polars says about a broken file into one sentence that names it and, where it tells, the row."""
+    """Turn what polars says about a broken file into one sentence that names it."""
     try:
         yield
-    except pl.exceptions.NoDataError as error:
-        raise InputError(f"{file.path} is empty: it holds no events") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = shortened(str(error).strip().splitlines()[0], 200)
-        row = file.broken_row()
-        where = "" if row is None else f" (row {row})"
-        raise InputError(
-            f"{file.path} cannot be read, it is damaged or not what its name says{where}: {reason}"
-        ) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError) as error:
+        raise damaged(file.path, shortened(str(error).strip().splitlines()[0], 200)) from error
+
+
+def damaged(path: Path, reason: str, row: int | None = None) -> InputError:
+    """`row` from 1, where it is known."""
+    where = "" if row is None else f" (row {row})"
+    return InputError(f"{path} cannot be read, it is damaged or not what its name says{where}: {reason}")
 
 
 def find_logs(paths: Sequence[Path]) -> list[LogFile]:
-    """The files of `paths`, a folder standing for every log file below it by name. Raises InputError."""
-    files = []
+    """The files of `paths`, a folder standing for every log file below it by name. Raises InputError.
+
+    Below a folder, names that begin with a dot or an underscore are no part of the log (Spark's _temporary).
+    """
+    files: list[LogFile] = []
     for path in paths:
-        if path.is_dir():
-            inside = [below for below in sorted(path.rglob("*")) if below.is_file() and _suffix(below)]
-            if not inside:
-                raise InputError(f"{path} holds no log file; expected {FORMATS}")
-            files += inside
-        else:
-            files.append(path)
-    return [log_file(path) for path in files]
+        if not path.is_dir():
+            files.append(log_file(path))
+            continue
+        inside = [below for below in sorted(path.rglob("*")) if _is_log(below.relative_to(path), below)]
+        if not inside:
+            raise InputError(f"{path} holds no log file; expected {FORMATS}")
+        files += [log_file(below, path) for below in inside]
+    return files
 
 
-def log_file(path: Path) -> LogFile:
-    """Raises InputError where there is no such file or its name tells no format that can be read."""
+def log_file(path: Path, folder: Path | None = None) -> LogFile:
+    """`folder`: the one it was found below. Raises InputError where there is no such file or no format to read."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     suffix = _suffix(path)
     if suffix is None:
         raise InputError(f"{path} is not a log by its name; expected {FORMATS}")
-    return LogFile(path, suffix)
+    return LogFile(path, _name(path, folder), suffix, path, _partitions(path))
 
 
-def with_header(file: LogFile, preset: Preset | None) -> LogFile:
-    """The file as it is, or with column names where `preset` (None: any) knows it without a header line."""
-    if file.suffix not in SEPARATORS:
-        return file
-    found = file.columns()
-    for known in PRESETS if preset is None else (preset,):
-        if _lacks_header(found, SEPARATORS[file.suffix], known):
-            return replace(file, headerless=known.headerless)
-    return file
+def _name(path: Path, folder: Path | None) -> str:
+    """The path from the folder named on, else from the first one that tells a column."""
+    if folder is not None:
+        return str(Path(folder.resolve().name) / path.relative_to(folder))
+    first = next((at for at, part in enumerate(path.parts[:-1]) if part.find("=") > 0), -1)
+    return str(Path(*path.parts[first:]))
 
 
-def _lacks_header(first_line: Sequence[str], separator: str, preset: Preset) -> bool:
-    if len(first_line) != len(preset.headerless) or separator != preset.headerless_separator:
-        return False
-    time_at = next(at for at, name in enumerate(preset.headerless) if name in preset.time)
-    return first_line[time_at].split("_")[0].isdigit()
+def _partitions(path: Path) -> tuple[tuple[str, str | None], ...]:
+    """The columns that folders named column=value tell, as Hive, Spark and Arrow write them."""
+    pairs = [part.split("=", 1) for part in path.parts[:-1] if part.find("=") > 0]
+    return tuple((unquote(name), None if value == NO_VALUE else unquote(value)) for name, value in pairs)
+
+
+def _is_log(below: Path, path: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in below.parts)
+    return not hidden and path.is_file() and _suffix(path) is not None
 
 
 def _suffix(path: Path) -> str | None:

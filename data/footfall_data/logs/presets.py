@@ -1,5 +1,6 @@
 """Presets: which columns of a known shop log play which role, and how to tell such a log by its columns."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -16,7 +17,7 @@ class Preset:
     """A known log. Every role lists the names its column goes by; the first that is there is taken.
 
     `signatures`: sets of columns, each enough to recognise the log. `headerless`: the columns of its files
-    that come without a header line, separated by `headerless_separator`.
+    that come without a header line, separated by one of `headerless_separators`.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Preset:
     quantity: tuple[str, ...] = ()
     signatures: tuple[frozenset[str], ...] = ()
     headerless: tuple[str, ...] = ()
-    headerless_separator: str = ","
+    headerless_separators: tuple[str, ...] = (",", ";", "|")
     default_action: str = DEFAULT_ACTION
     robot_events_per_minute: int = 60
 
@@ -118,7 +119,7 @@ PRESETS = (
         category=("class:token_seq", "genre:token_seq", "genres"),
         signatures=(frozenset({"user_id:token", "item_id:token"}), frozenset({"userId", "movieId"})),
         headerless=("userId", "movieId", "rating", "timestamp"),
-        headerless_separator="\t",
+        headerless_separators=("\t", "::"),
         robot_events_per_minute=0,  # people rate whole pages of films within a minute
     ),
     Preset(
@@ -153,10 +154,35 @@ def preset_named(name: str) -> Preset:
 
 
 def preset_of_columns(found: Sequence[str]) -> Preset | None:
-    """The first preset one of whose signatures is among the columns `found`."""
-    for preset in PRESETS:
-        if any(signature <= set(found) for signature in preset.signatures):
-            return preset
+    """The first preset one of whose signatures is among the columns `found`, by their exact names if by any."""
+    for written in (str, loosely):
+        names = {written(name) for name in found}
+        for preset in PRESETS:
+            if any({written(name) for name in signature} <= names for signature in preset.signatures):
+                return preset
+    return None
+
+
+def loosely(name: str) -> str:
+    """A column's name without what tools change of it: User_ID, userId and "user id" are one."""
+    return re.sub(r"[\s_-]", "", name.casefold())
+
+
+def column_of(candidates: Sequence[str], found: Sequence[str], source: str) -> str | None:
+    """The column of `source` that goes by one of the names: by an exact one if there is one, else loosely.
+
+    Raises InputError where that is two columns.
+    """
+    for written in (str, loosely):
+        for name in candidates:
+            alike = [column for column in found if written(column) == written(name)]
+            alike += [column for column in found if alike and column == f"{alike[0]} (2)"]
+            if len(alike) > 1:
+                raise InputError(
+                    f"{source} has {column_list(alike)}, of which only one can be the column {name}"
+                )
+            if alike:
+                return alike[0]
     return None
 
 
@@ -179,7 +205,7 @@ def choose_preset(
         return detected, "columns"
     if overrides:
         return FOOTFALL, "option"
-    if set(found) & set(events.EVENT_COLUMNS):
+    if {loosely(name) for name in found} & {loosely(name) for name in events.EVENT_COLUMNS}:
         return FOOTFALL, "columns"
     raise InputError(
         f"no preset knows the columns of {source}: {column_list(found)}; name them with --user-column, "
@@ -203,9 +229,9 @@ def resolve_columns(
     for role in ROLES:
         named = overrides.get(role)
         candidates = getattr(preset, role) if named is None else (named,)
-        present = [column for column in candidates if column in found]
-        if present:
-            chosen[role] = present[0]
+        column = column_of(candidates, found, source)
+        if column is not None:
+            chosen[role] = column
         elif role in REQUIRED_ROLES or (named is not None and named not in item_table_columns):
             raise InputError(
                 f"{source} has no {role} column {' or '.join(candidates)}; it has {column_list(found)} "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,19 @@ from footfall.contract import MAX_ID_BYTES
 from footfall.errors import InputError, shortened
 from footfall.events import canonical_action
 from footfall.times import implausible, why_implausible
-from footfall_data.cleaning.dropped import BAD_TIME, CANCELLATION, LONG_ID, MISSING, Dropped
-from footfall_data.ids import as_text
+from footfall_data.cleaning.dropped import BAD_ROW, BAD_TIME, CANCELLATION, LONG_ID, MISSING, Dropped
+from footfall_data.ids import as_text, is_json
 from footfall_data.items import ItemFacts
-from footfall_data.logs.files import LogFile, reading
+from footfall_data.logs.files import LogFile
+from footfall_data.logs.opening import scanning
 from footfall_data.logs.presets import Columns
 from footfall_data.logs.times import ANY_TIME, ORDER, TimeFormat, TimeUnit, detect_time_format
 
 BATCH_ROWS = 1_000_000
 CANCELLING_ACTIONS = ("cancel", "cancellation", "cancelled", "refund", "return")
+BLANK = "blank line"
+"""Holds nothing, so it is no row; of a bad row a blank line is left, which has been counted (see opening)."""
+MOST_LOOKED_AT = 100
 DROP_HINT = " (--drop-bad-rows drops and counts such rows)"
 CODED_ROLES = ("user", "item", "action")
 
@@ -90,6 +95,7 @@ class LogReader:
         # polars forgets the codes of Categories that no series uses: these empty ones do, between batches.
         self._coded = {role: pl.Series(dtype=pl.Categorical(pl.Categories.random())) for role in CODED_ROLES}
         # Detected once a type, so that every file and batch of a log is read by the same measure.
+        self._blank_lines = 0
         self._time_formats: dict[pl.DataType, TimeFormat | None] = {}
 
     @property
@@ -103,11 +109,12 @@ class LogReader:
         for file in files:
             places.append(Place(file, self.rows_read))
             batches += self._read_file(places[-1])
-        if self.rows_read == 0:
+        num_rows = self.rows_read - self._blank_lines + self.dropped.counts[BAD_ROW]
+        if num_rows == 0:
             raise InputError(f"{files[0].path} holds no events: it has a header and no rows")
         events = pl.concat(batches, rechunk=True)
         user, item, action = (self._ids(role, events) for role in CODED_ROLES)
-        return CodedLog(events, user, item, action, self.facts, tuple(places), self.rows_read, self._ordered)
+        return CodedLog(events, user, item, action, self.facts, tuple(places), num_rows, self._ordered)
 
     def _ids(self, role: str, events: pl.DataFrame) -> pl.Series:
         """The id of each code, String; codes count up from 0."""
@@ -121,9 +128,9 @@ class LogReader:
 
     def _read_file(self, place: Place) -> list[pl.DataFrame]:
         file, named = place.file, self.columns.named()
-        rows = file.scan().select(pl.col(column).alias(role) for role, column in named.items())
+        rows = file.scan(named)
         coded = []
-        with reading(file):
+        with scanning(file):
             for batch in rows.collect_batches(chunk_size=BATCH_ROWS):
                 coded.append(self._code(batch, place))
                 self.rows_read += len(batch)
@@ -136,9 +143,13 @@ class LogReader:
             batch = batch.with_columns(action=pl.lit(self.rules.default_action))
         path = place.file.path
         texts = [as_text(batch[role], f"the {role} column of {path}").alias(role) for role in CODED_ROLES]
+        if place.file.keys:
+            for text in texts:
+                _check_no_json(text, path)
         time, bad_time = self._times(batch["time"], place)
         rows = batch.with_columns(*texts, time=time)
-        rows = rows.with_row_index("row", self.rows_read).with_columns(reason=self._reason(rows, bad_time))
+        rows = rows.with_row_index("row", self.rows_read)
+        rows = rows.with_columns(reason=self._reason(rows, bad_time, self._blank(batch, place.file)))
         if rows["reason"].null_count() < len(rows):
             self._drop(rows.with_columns(time=batch["time"]), place)
             rows = rows.filter(pl.col("reason").is_null())
@@ -180,13 +191,23 @@ class LogReader:
             f"timestamp {shortened(repr(str(values[at])))} in row {row} of {place.file.path} is not {expected}"
         )
 
-    def _reason(self, rows: pl.DataFrame, bad_time: pl.Series | None) -> pl.Expr:
+    def _blank(self, batch: pl.DataFrame, file: LogFile) -> pl.Series | None:
+        """Which rows of a text file hold nothing: lines without a character, or with separators only."""
+        from_path = dict(file.partitions)
+        columns = [role for role, name in self.columns.named().items() if name not in from_path]
+        if not file.is_text or not all(batch[role].null_count() for role in columns):
+            return None
+        return batch.select(pl.all_horizontal(pl.col(columns).is_null())).to_series()
+
+    def _reason(self, rows: pl.DataFrame, bad_time: pl.Series | None, blank: pl.Series | None) -> pl.Expr:
         """Why a row of `rows` is dropped, String; null where it stays."""
         texts = [pl.col(role) for role in CODED_ROLES]
         empty = [text.is_null() | (text.str.len_bytes() == 0) for text in texts]
         too_long = [text.str.len_bytes() > MAX_ID_BYTES for text in texts]
         reason = (
-            pl.when(pl.lit(False) if bad_time is None else pl.lit(bad_time))
+            pl.when(pl.lit(False) if blank is None else pl.lit(blank))
+            .then(pl.lit(BLANK))
+            .when(pl.lit(False) if bad_time is None else pl.lit(bad_time))
             .then(pl.lit(BAD_TIME))
             .when(pl.any_horizontal(*empty, pl.col("time").is_null()))
             .then(pl.lit(MISSING))
@@ -201,6 +222,9 @@ class LogReader:
         """Count the rows that have a reason, the first few as examples; strict reading refuses them."""
         names = self.columns.named()
         for (reason,), group in rows.drop_nulls("reason").group_by("reason", maintain_order=True):
+            if reason == BLANK:
+                self._blank_lines += len(group)
+                continue
             wanted = max(self.dropped.wanted(str(reason)), 1)
             examples = [
                 _example(place, row["row"], {role: row[role] for role in names})
@@ -211,6 +235,15 @@ class LogReader:
                     f"row {examples[0]['row']} of {place.file.path}: {reason} among {examples[0]['values']}"
                 )
             self.dropped.add(str(reason), len(group), examples)
+
+
+def _check_no_json(ids: pl.Series, path: Path) -> None:
+    """Raises InputError for lists and objects of JSON lines, which come as their text."""
+    for text in ids.filter(ids.str.contains(r"^[\[{]")).head(MOST_LOOKED_AT):
+        if is_json(text):
+            raise InputError(
+                f"the {ids.name} column of {path} holds {shortened(text)}, expected text or numbers"
+            )
 
 
 def _implausible(time: pl.Series) -> pl.Series:
@@ -231,4 +264,4 @@ def _cancelled(rows: pl.DataFrame) -> pl.Expr:
 
 def _example(place: Place, row: int, values: dict[str, Any]) -> dict[str, Any]:
     shown = {role: None if value is None else str(value)[:100] for role, value in values.items()}
-    return {"file": place.file.path.name, "row": place.row(row), "values": shown}
+    return {"file": place.file.name, "row": place.row(row), "values": shown}
