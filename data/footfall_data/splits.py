@@ -30,6 +30,14 @@ def time_cuts(time: NDArray[np.int64]) -> tuple[int, int]:
     return int(validation), int(test)
 
 
+def in_period(histories: Histories, part: str) -> NDArray[np.bool_]:
+    """The events of by_time's "validation" or "test" period: bool [events]."""
+    validation, test = time_cuts(histories.time)
+    if part == "test":
+        return histories.time >= test
+    return (histories.time >= validation) & (histories.time < test)
+
+
 def by_time(histories: Histories) -> Split:
     """Events before the validation cut train; a user's first event after a cut is predicted.
 

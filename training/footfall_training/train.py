@@ -27,6 +27,7 @@ from footfall_training.checkpoint import save_checkpoint
 from footfall_training.divergence import Diverged, DivergenceWatch, first_not_finite
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
+from footfall_training.moments import calibration_moments
 from footfall_training.options import TrainOptions
 from footfall_training.progress import SCALARS_EVERY, TrainingProgress
 from footfall_training.state import SAVED, STATE, load_state, save_state
@@ -64,7 +65,8 @@ def train(
         (folder / STATE).unlink(missing_ok=True)
         raise
     keep_items_at_unit_length(trainer.model)
-    calibrate(trainer.model, trainer.validation, trainer.device, trainer.implementation)
+    moments = calibration_moments(dataset, options.split, options.validation_users, options.seed)
+    calibrate(trainer.model, moments, trainer.device, trainer.implementation)
     fill_priors(trainer.model, dataset, options.split)
     samples = newest(
         Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
