@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := .demo
 SANITIZED := plain or fp8
+# A process a core; one that has run out of tests takes some of another's.
+PARALLEL := --numprocesses logical --dist worksteal
 DEMO_OPTIONS = $(if $(LOG),--log "$(LOG)") $(if $(PRESET),--preset $(PRESET)) $(if $(KEEP),--keep-serving)
 
 .DEFAULT_GOAL := help
@@ -18,10 +20,10 @@ demo: $(VENV)/.ready  ## From a log to served recommendations; LOG=file uses you
 	@$(BIN)/footfall demo --folder $(DEMO) $(DEMO_OPTIONS)
 
 test: $(VENV)/.ready-dev lint typecheck  ## Everything that runs without a GPU, in minutes
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
-test-slow: $(VENV)/.ready-dev  ## The tests that take minutes each: the quality mark of docs/quality.md, test-compile
-	$(BIN)/pytest -m "slow and not gpu"
+test-slow: $(VENV)/.ready-dev  ## The rest of the tests: the quality mark, a large catalogue, all cases of the kernels, test-compile
+	$(BIN)/pytest $(PARALLEL) -m "slow and not gpu"
 
 test-compile: $(VENV)/.ready-dev  ## Every kernel that is shipped, compiled for every chip: 9 minutes on 2 cores
 	$(BIN)/pytest -m "slow and not gpu" tests/test_ahead_of_time.py

@@ -4,6 +4,8 @@ import os
 
 # Read when triton is imported: kernels run in its interpreter, on CPU tensors; `make test-gpu` sets 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# Read when torch is imported, here and by what tests start: where cores are contended, two threads lose tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
 import shutil
@@ -41,11 +43,30 @@ DEVICE = "cuda" if os.environ["TRITON_INTERPRET"] == "0" else "cpu"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without the interpreter, the tests of the kernels are tests of the GPU."""
+    """Of a kernel's grid the interpreter gets a sample; without the interpreter its tests are tests of the GPU."""
     if os.environ["TRITON_INTERPRET"] == "0":
         for item in items:
             if item.get_closest_marker("kernels"):
                 item.add_marker(pytest.mark.gpu)
+    else:
+        for item in _beyond_sample(items):
+            item.add_marker(pytest.mark.slow)
+
+
+def _beyond_sample(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Cases of a kernel's grid in which no parameter has a value that the same test has not had before."""
+    covered: set[tuple[str, str, str]] = set()
+    for item in items:
+        if (
+            item.get_closest_marker("kernels")
+            and isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+        ):
+            test = item.nodeid.partition("[")[0]
+            values = {(test, name, repr(value)) for name, value in item.callspec.params.items()}
+            if values <= covered:
+                yield item
+            covered |= values
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,20 @@
-"""Metrics against numbers worked out by hand."""
+"""Metrics against numbers worked out by hand, and against scikit-learn's."""
 
 import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import (
+    brier_score_loss,
+    label_ranking_average_precision_score,
+    log_loss,
+    ndcg_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from footfall.errors import InputError
-from footfall.metrics import auc, calibration_error, probability_metrics, ranking_metrics
+from footfall.metrics import CUTOFFS, auc, calibration_error, probability_metrics, ranking_metrics
 
 
 def test_ranking_metrics_of_known_places() -> None:
@@ -43,3 +51,38 @@ def test_calibration_error_is_the_mean_gap_between_claimed_and_seen() -> None:
 def test_what_is_no_probability_has_no_metrics(wrong: float) -> None:
     with pytest.raises(InputError, match=f"1 of 3 probabilities are not in 0..1, the first is {wrong}"):
         probability_metrics(np.array([0.2, wrong, 0.5]), np.array([True, False, True]))
+
+
+def test_ranking_metrics_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    num_users, num_items = 200, 120
+    scores = random.permuted(np.tile(np.arange(num_items, dtype=float), (num_users, 1)), axis=1)
+    target = random.integers(num_items, size=num_users)
+    rank = (scores >= scores[np.arange(num_users), target][:, None]).sum(axis=1)
+    relevant = np.eye(num_items)[target]
+    metrics = ranking_metrics(rank)
+    for k in CUTOFFS:
+        assert metrics[f"ndcg@{k}"] == pytest.approx(ndcg_score(relevant, scores, k=k))
+        recall = top_k_accuracy_score(target, scores, k=k, labels=np.arange(num_items))
+        assert metrics[f"recall@{k}"] == pytest.approx(recall)
+    everywhere = ranking_metrics(rank, [num_items])
+    assert everywhere[f"mrr@{num_items}"] == pytest.approx(
+        label_ranking_average_precision_score(relevant, scores)
+    )
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_probability_metrics_are_those_of_scikit_learn(share: float) -> None:
+    random = np.random.default_rng(1)
+    happened = random.random(3_000) < share
+    # Rounded, so that many are equal.
+    probability = np.clip(np.round(share + 0.3 * happened + random.normal(0, 0.2, 3_000), 2), 0, 1).astype(
+        np.float64
+    )
+    metrics = probability_metrics(probability, happened)
+    assert metrics["auc"] == pytest.approx(roc_auc_score(happened, probability))
+    assert metrics["brier"] == pytest.approx(brier_score_loss(happened, probability))
+    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
+    assert metrics["log_loss"] == pytest.approx(log_loss(happened, clipped))
+    mean = np.full(len(happened), happened.mean())
+    assert metrics["ne"] == pytest.approx(log_loss(happened, clipped) / log_loss(happened, mean))
