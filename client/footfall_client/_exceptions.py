@@ -58,6 +58,7 @@ UNAVAILABLE = ("StatusCode.UNAVAILABLE", "503")
 BY_STATUS: dict[str, type[FootfallClientError]] = {
     "StatusCode.INVALID_ARGUMENT": InvalidRequest,
     "400": InvalidRequest,
+    "413": InvalidRequest,
     "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
     "499": DeadlineExceeded,
     "StatusCode.UNAVAILABLE": Unavailable,

@@ -7,6 +7,8 @@ import psutil
 
 from footfall.errors import InputError
 
+BACKLOG = 1024
+
 
 def free_port(bind: str) -> int:
     """A port nobody listens on at the moment. Raises InputError where `bind` is no IPv4 address of this machine."""
@@ -18,9 +20,20 @@ def free_port(bind: str) -> int:
 
 def check_port(bind: str, port: int, purpose: str) -> None:
     """Raises InputError where another process listens on the port, naming it where the system tells."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, bind, port, f"{purpose} port {port} on {bind} cannot be used")
+    listening(bind, port, purpose).close()
+
+
+def listening(bind: str, port: int, purpose: str) -> socket.socket:
+    """A socket that listens on the port, 0 for a free one. Raises InputError as `check_port`."""
+    taken = socket.socket()
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(taken, bind, port, f"{purpose} port {port} on {bind} cannot be used")
+        taken.listen(BACKLOG)
+    except BaseException:
+        taken.close()
+        raise
+    return taken
 
 
 def _bind(probe: socket.socket, bind: str, port: int, sentence: str) -> None:

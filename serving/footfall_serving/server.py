@@ -19,6 +19,7 @@ from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import writing
 from footfall_engines.repository import Repository
+from footfall_serving.door.keeper import Door, open_door
 from footfall_serving.install import server_home
 from footfall_serving.lock import locked
 from footfall_serving.ports import check_port, free_port
@@ -32,8 +33,8 @@ READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 7.0
 """Given to SIGTERM before SIGKILL, so that the end takes less than 10 s even with a dead stub."""
 PR_SET_PDEATHSIG = 1
-RESTRICTED = "model-repository,logging,trace"
-"""What changes the server, as its options name it; it takes the key."""
+RESTRICTED = "model-repository,logging,trace,shared-memory"
+"""What changes the server or reads its memory, as its options name it; it takes the key."""
 MAX_PORT = 2**16 - 1
 PURPOSES = ("http", "grpc", "metrics")
 
@@ -89,7 +90,8 @@ def running_server(
     with contextlib.ExitStack() as stack:
         with locked(repository):
             _pin_live(repository)
-            state, process = _start(repository, options)
+            door = stack.enter_context(open_door(options.bind, options.http_port, say))
+            state, process = _start(repository, options, door)
             stack.callback(_stop, process, state)
             _wait_until_ready(state, process, repository / LOG_FILE, ended)
             stack.callback(remove_state, repository)
@@ -118,15 +120,17 @@ def _pin_live(repository: Path) -> None:
     Repository(repository).write_step_configs([live])
 
 
-def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
-    http, grpc, metrics = ports = [_port(options, purpose) for purpose in PURPOSES]
+def _start(
+    repository: Path, options: ServeOptions, door: Door
+) -> tuple[ServerState, subprocess.Popen[bytes]]:
+    grpc, metrics = ports = [_port(options, purpose) for purpose in ("grpc", "metrics")]
     key = options.repository_key or secrets.token_urlsafe(24)
     prefix = f"footfall-{os.getpid()}-{grpc}-"
     root, name = None, None
     if options.grpc_tls_cert is not None and options.grpc_tls_key is not None:
         root = (options.grpc_tls_root or options.grpc_tls_cert).resolve()
         name = certificate_name(options.grpc_tls_cert, options.grpc_tls_key, root)
-    command = _command(repository, options, ports, key, prefix)
+    command = _command(repository, options, door, ports, key, prefix)
     with writing(repository / LOG_FILE):
         log = (repository / LOG_FILE).open("wb")
     with log:
@@ -140,7 +144,9 @@ def _start(repository: Path, options: ServeOptions) -> tuple[ServerState, subpro
             preexec_fn=_end_with_parent,
         )
     trusted = None if root is None else str(root)
-    return ServerState(process.pid, options.bind, http, grpc, metrics, key, trusted, name, prefix), process
+    return ServerState(
+        process.pid, options.bind, door.port, grpc, metrics, key, trusted, name, prefix
+    ), process
 
 
 def _port(options: ServeOptions, purpose: str) -> int:
@@ -149,9 +155,11 @@ def _port(options: ServeOptions, purpose: str) -> int:
     return port
 
 
-def _command(repository: Path, options: ServeOptions, ports: list[int], key: str, prefix: str) -> list[str]:
+def _command(
+    repository: Path, options: ServeOptions, door: Door, ports: list[int], key: str, prefix: str
+) -> list[str]:
     home = server_home()
-    http, grpc, metrics = ports
+    grpc, metrics = ports
     tls = []
     if options.grpc_tls_cert is not None:
         tls = ["--grpc-use-ssl=true", f"--grpc-server-cert={options.grpc_tls_cert}"]
@@ -164,8 +172,8 @@ def _command(repository: Path, options: ServeOptions, ports: list[int], key: str
         "--model-control-mode=explicit",
         f"--load-model={ENSEMBLE}",
         "--disable-auto-complete-config",
-        *(f"--{name}-address={options.bind}" for name in ("http", "grpc", "metrics")),
-        f"--http-port={http}",
+        f"--http-address=unix:{door.socket_file}",
+        *(f"--{name}-address={options.bind}" for name in ("grpc", "metrics")),
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",

@@ -1,0 +1,199 @@
+"""Connection: one caller of the door; its requests are read, checked and answered one after the other."""
+
+import asyncio
+from http import HTTPStatus
+from typing import cast
+
+from footfall_serving.door.body import Chunks, unpacked
+from footfall_serving.door.head import Head, read_head
+from footfall_serving.door.inference import checked
+from footfall_serving.door.limits import (
+    FREE_BYTES,
+    MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    MAX_HELD_BYTES,
+    MAX_SECONDS,
+)
+from footfall_serving.door.refused import Refused
+from footfall_serving.door.upstream import Upstream
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Callers:
+    """All connections, and the bytes they hold of requests that are not yet whole."""
+
+    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+        self.upstream, self.loop = upstream, loop
+        self.held = 0
+        self._connections: set[Connection] = set()
+
+    def add(self, connection: "Connection") -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            min(self._connections, key=lambda other: (other.busy, other.since)).close()
+        self._connections.add(connection)
+
+    def remove(self, connection: "Connection") -> None:
+        self._connections.discard(connection)
+
+    def refuse_slow(self) -> None:
+        """Refuse what has been arriving for too long."""
+        began = self.loop.time() - MAX_SECONDS
+        late = [connection for connection in self._connections if connection.since < began]
+        for connection in [other for other in late if other.is_left]:
+            connection.close()
+        for connection in [other for other in late if other.is_reading]:
+            connection.refuse(
+                Refused(
+                    HTTPStatus.REQUEST_TIMEOUT, f"the request took more than {MAX_SECONDS:.0f} s to arrive"
+                )
+            )
+
+
+class Connection(asyncio.Protocol):
+    """`busy` while the server works on a request; `since` when the last began or was answered."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._buffer = bytearray()
+        self._head: Head | None = None
+        self._chunks: Chunks | None = None
+        self._held = 0
+        self._writable = True
+        self._closing = False
+        self._dropped = 0
+        self.busy = False
+        self.since = callers.loop.time()
+
+    @property
+    def is_reading(self) -> bool:
+        return not self.busy and not self._closing and (self._head is not None or bool(self._buffer))
+
+    @property
+    def is_left(self) -> bool:
+        """Refused; its caller has not gone yet."""
+        return self._closing
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._callers.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self._buffer.clear()
+        self._chunks = None
+        self._hold()
+        self._callers.remove(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            self._dropped += len(data)
+            if self._dropped > MAX_BODY_BYTES:
+                self._transport.abort()
+            return
+        if not self.is_reading:
+            self.since = self._callers.loop.time()
+        self._buffer += data
+        self._go_on()
+        if self.busy and len(self._buffer) > MAX_HEAD_BYTES:
+            self._transport.pause_reading()
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer, and take no more requests: where one that is not whole ends is not known.
+
+        What still comes is dropped, not met by a closed socket: the system would then throw the answer away too.
+        """
+        self._closing = True
+        self._transport.write(refused.answer(last=True))
+        self._transport.write_eof()
+        self._buffer.clear()
+        self._head = self._chunks = None
+        self._hold()
+
+    def close(self) -> None:
+        self._closing = True
+        self._transport.close()
+
+    def _go_on(self) -> None:
+        try:
+            while not self.busy and self._writable and not self._closing:
+                request = self._take()
+                if request is None:
+                    break
+                self._ask(*request)
+            self._hold()
+        except Refused as refused:
+            self.refuse(refused)
+
+    def _take(self) -> tuple[Head, bytes] | None:
+        """The next whole request of the buffer."""
+        buffer = self._buffer
+        head = self._head
+        if head is None:
+            end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+            if end < 0:
+                if len(buffer) >= MAX_HEAD_BYTES:
+                    raise Refused(
+                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                        f"the request's head is longer than {MAX_HEAD_BYTES} bytes",
+                    )
+                return None
+            head = self._head = read_head(bytes(buffer[:end]))
+            del buffer[: end + 4]
+            self._chunks = Chunks() if head.length is None else None
+            if head.expects and not buffer:
+                self._transport.write(CONTINUE)
+        if self._chunks is not None:
+            body = self._chunks.take(buffer)
+            if body is None:
+                return None
+        else:
+            size = head.length or 0
+            if len(buffer) < size:
+                return None
+            body = bytes(buffer[:size])
+            del buffer[:size]
+        self._head = self._chunks = None
+        return head, body
+
+    def _ask(self, head: Head, body: bytes) -> None:
+        self._keep = head.keep
+        json_length = None
+        try:
+            body = unpacked(body, head.coding)
+            if head.infers:
+                body, json_length = checked(body, head.json_length)
+        except Refused as refused:
+            self._answer(refused.answer(last=not head.keep))
+            return
+        self.busy = True
+        self._callers.upstream.ask(head.request(body, json_length), self._take_answer)
+
+    def _take_answer(self, answer: bytes) -> None:
+        self.busy = False
+        if not self._closing:
+            self._answer(answer)
+            self._transport.resume_reading()
+            self._go_on()
+
+    def _answer(self, answer: bytes) -> None:
+        self._transport.write(answer)
+        self.since = self._callers.loop.time()
+        if not self._keep:
+            self.close()
+
+    def _hold(self) -> None:
+        """Count what this one holds. Raises Refused where all hold too much and this one more than FREE_BYTES."""
+        held = len(self._buffer) + (0 if self._chunks is None else len(self._chunks.body))
+        self._callers.held += held - self._held
+        self._held = held
+        if held > FREE_BYTES and self._callers.held > MAX_HELD_BYTES and not self._closing:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many large requests arrive at once; try again")

@@ -1,0 +1,23 @@
+"""Limits: how much one request and one connection may ask of the server, and all of them together."""
+
+MAX_HEAD_BYTES = 16 * 2**10
+MAX_BODY_BYTES = 16 * 2**20
+"""8,192 events and 16,384 candidates with ids of 512 bytes, all of them the longest there are, take 12.6 MB."""
+MAX_CHUNKS = 2**14
+"""Of a chunked body: 1 KiB each fill the largest. Two million of one byte ended the server."""
+MAX_ELEMENTS = 2**17
+"""Of one tensor: 16 times the events that are read of a history."""
+MAX_DIMS = 8
+MAX_TENSORS = 64
+"""Of a request, in and out each; the ensemble takes 7 and gives 6."""
+MAX_JSON_MARKS = 2**20
+"""Commas, colons and brackets of a JSON text: each may become an object of about 60 bytes here."""
+MAX_TEXT = 256
+"""Bytes of a name or a string parameter; what a request calls itself is one."""
+MAX_CONNECTIONS = 1024
+"""At once; one more takes the place of the one that has been idle longest."""
+MAX_SECONDS = 30.0
+"""From a request's first byte to its last."""
+MAX_HELD_BYTES = 256 * 2**20
+"""Of unfinished requests together; who then holds more than FREE_BYTES is told to try again."""
+FREE_BYTES = 64 * 2**10
