@@ -8,7 +8,7 @@ import polars as pl
 
 from footfall.errors import InputError
 from footfall.events import CATEGORY, ITEM_COLUMNS, ITEM_ID, PRICE, TITLE
-from footfall_data.ids import as_text, is_json
+from footfall_data.ids import as_text, is_json, without_point, written_as_floats
 from footfall_data.logs.files import LogFile
 from footfall_data.logs.opening import scanning
 from footfall_data.logs.presets import ITEM_TABLE_COLUMNS, Preset, column_list, column_of
@@ -44,7 +44,8 @@ class ItemFacts:
         table = pl.DataFrame({ITEM_ID: ids}).with_row_index("item")
         for facts in (*(self._commonest(name) for name in TEXTS), self._last_prices()):
             table = table.join(facts, on="item", how="left")
-        return table.select(ITEM_COLUMNS)
+        known = pl.col(TITLE, CATEGORY, PRICE).drop_nulls().first()  # an id may have had two codes
+        return table.group_by(ITEM_ID, maintain_order=True).agg(known).select(ITEM_COLUMNS)
 
     def _commonest(self, name: str) -> pl.DataFrame:
         if not self._texts[name]:
@@ -78,9 +79,10 @@ def read_item_table(file: LogFile, preset: Preset, overrides: Mapping[str, str])
     with scanning(file):
         rows = file.scan(wanted).collect()
     rows = rows.filter(~pl.all_horizontal(pl.all().is_null()))
+    ids = as_text(rows["item"], f"the item column of {path}")
     return pl.DataFrame(
         {
-            ITEM_ID: as_text(rows["item"], f"the item column of {path}"),
+            ITEM_ID: without_point(ids) if written_as_floats(ids) else ids,
             TITLE: text_of(rows[TITLE]) if TITLE in rows.columns else None,
             CATEGORY: text_of(rows[CATEGORY]) if CATEGORY in rows.columns else None,
             PRICE: price_of(rows[PRICE]) if PRICE in rows.columns else None,

@@ -16,6 +16,7 @@ from footfall_data.coding import PackedLog
 from footfall_data.dataset import Split
 from footfall_data.logs.reading import CodedLog
 from footfall_data.logs.source import Source
+from footfall_data.notes import notes, summary
 
 LENGTH_PERCENTILES = (1, 10, 25, 50, 75, 90, 99, 100)
 
@@ -32,6 +33,8 @@ def describe(
     histories = packed.histories
     counts = np.bincount(histories.action, minlength=len(packed.action_names) + 1)[1:]
     return {
+        "summary": summary(log.rows_read, histories.num_events, dropped),
+        "notes": [*log.notes, *notes(source, dropped, histories, log.rows_read)],
         "preset": {"name": source.preset.name, "found_by": source.found_by},
         "columns": source.columns.named(),
         "files": [file.name for file in source.files],
@@ -75,6 +78,8 @@ def render(report: Mapping[str, Any]) -> str:
     """The report as text for people."""
     console = Console(width=110, highlight=False)
     with console.capture() as capture:
+        for line in (report["summary"], *(f"note: {note}" for note in report["notes"])):
+            console.print(line, soft_wrap=True, markup=False)
         console.print(_summary(report))
         console.print(_dropped(report["dropped"], report["rows_read"]))
     return capture.get().rstrip()

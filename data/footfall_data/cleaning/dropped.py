@@ -26,6 +26,9 @@ class Dropped:
         default_factory=lambda: {reason: [] for reason in REASONS}
     )
 
+    missing: dict[str, int] = field(default_factory=dict)
+    """Of the rows with a missing field: how often each role's was."""
+
     def wanted(self, reason: str) -> int:
         """How many more examples of `reason` are welcome."""
         return NUM_EXAMPLES - len(self.examples[reason])

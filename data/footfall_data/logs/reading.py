@@ -13,11 +13,11 @@ from footfall.errors import InputError, shortened
 from footfall.events import canonical_action
 from footfall.times import implausible, why_implausible
 from footfall_data.cleaning.dropped import BAD_ROW, BAD_TIME, CANCELLATION, LONG_ID, MISSING, Dropped
-from footfall_data.ids import as_text, is_json
+from footfall_data.ids import as_text, is_json, join_numbers
 from footfall_data.items import ItemFacts
 from footfall_data.logs.files import LogFile
 from footfall_data.logs.opening import scanning
-from footfall_data.logs.presets import Columns
+from footfall_data.logs.presets import REQUIRED_ROLES, Columns
 from footfall_data.logs.times import ANY_TIME, ORDER, TimeFormat, TimeUnit, detect_time_format
 
 BATCH_ROWS = 1_000_000
@@ -62,7 +62,7 @@ class Place:
 class CodedLog:
     """Events as codes into ids. events: user, item, action UInt32, time Int64 (epoch ms, or with `ordered` a place
     in an order), row UInt32 (counted over all files from 0), in log order. users, items, actions: String, the id of
-    each code.
+    each code. notes: what a reader must know of the ids.
     """
 
     events: pl.DataFrame
@@ -73,6 +73,7 @@ class CodedLog:
     places: tuple[Place, ...]
     rows_read: int
     ordered: bool
+    notes: list[str]
 
     def example(self, row: int, values: dict[str, Any]) -> dict[str, Any]:
         """A row as the report shows it: its file, its place there and what it holds."""
@@ -114,7 +115,10 @@ class LogReader:
             raise InputError(f"{files[0].path} holds no events: it has a header and no rows")
         events = pl.concat(batches, rechunk=True)
         user, item, action = (self._ids(role, events) for role in CODED_ROLES)
-        return CodedLog(events, user, item, action, self.facts, tuple(places), num_rows, self._ordered)
+        events, user, said_of_users = join_numbers(events, "user", user)
+        events, item, said_of_items = join_numbers(events, "item", item)
+        said = said_of_users + said_of_items
+        return CodedLog(events, user, item, action, self.facts, tuple(places), num_rows, self._ordered, said)
 
     def _ids(self, role: str, events: pl.DataFrame) -> pl.Series:
         """The id of each code, String; codes count up from 0."""
@@ -234,6 +238,12 @@ class LogReader:
                 raise InputError(
                     f"row {examples[0]['row']} of {place.file.path}: {reason} among {examples[0]['values']}"
                 )
+            if reason == MISSING:
+                for role in REQUIRED_ROLES:
+                    empty = (
+                        group[role].is_null() if role == "time" else group[role].replace("", None).is_null()
+                    )
+                    self.dropped.missing[role] = self.dropped.missing.get(role, 0) + int(empty.sum())
             self.dropped.add(str(reason), len(group), examples)
 
 
