@@ -1,5 +1,6 @@
 """The seams of an encoder: a recurrent and a convolutional family are one file and one line of the registry each."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -7,21 +8,27 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from other_encoders import OTHERS
+from other_encoders import OTHERS, RecurrentEncoder
 from torch import nn
 
 from footfall.contract import ENGINE_INPUTS, HEADS, engine_outputs
-from footfall.history import ModelInput, pad
+from footfall.errors import InputError
+from footfall.history import Histories, ModelInput, pad
+from footfall_data.dataset import Dataset
 from footfall_engines.engine import NOBODY
 from footfall_engines.history_encoder import HistoryEncoder
 from footfall_export.to_onnx import write_onnx
 from footfall_models.config import ModelConfig
+from footfall_models.encoders.encoder import Sees
 from footfall_models.graph import RankerGraph
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.packed import PackedLayout
 from footfall_models.layouts.padded import PaddedLayout
 from footfall_models.model import SequenceModel
 from footfall_models.registry import ENCODERS, EncoderName, find_encoder
+from footfall_training.objectives import NEXT_ITEM, Examples, find_objective
+from footfall_training.options import TrainOptions
+from footfall_training.train import Trainer
 
 CPU = torch.device("cpu")
 LENGTHS = (3, 1, 0, 6)
@@ -126,3 +133,33 @@ def test_a_cache_keeps_what_the_encoder_says_and_changes_no_state(family: str, s
 def test_every_family_is_found_by_its_name(name: EncoderName) -> None:
     assert find_encoder(name).__name__.lower() == f"{name}encoder"
     assert set(get_args(EncoderName)) | set(OTHERS) == set(ENCODERS)
+
+
+def test_an_objective_refuses_an_encoder_that_would_read_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model("recurrent").blocks
+    assert find_objective("next_item", made) is NEXT_ITEM
+    monkeypatch.setattr(RecurrentEncoder, "sees", "both sides")
+    sentence = "next_item trains encoders that see past; RecurrentEncoder sees both sides"
+    with pytest.raises(InputError, match=sentence):
+        find_objective("next_item", made)
+
+
+def test_an_objective_may_score_some_states_alone(dataset: Dataset, tmp_path: Path) -> None:
+    class LastItem:
+        """Of each window, the last event alone."""
+
+        encoders: tuple[Sees, ...] = ("past",)
+
+        def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
+            every = NEXT_ITEM.examples(windows, random)
+            last = every.inputs.offsets[1:] - 1
+            return Examples(every.inputs, every.item[last], every.action[last], last)
+
+    config = ModelConfig(len(dataset.items), len(dataset.actions), width=16, max_length=6, dropout=0.0)
+    trainer = Trainer(dataset, tmp_path, config, TrainOptions())
+    batch = next(replace(trainer.windows, objective=LastItem()).epoch(4, seed=0, epoch=0))
+    assert len(batch.next_item) == 4 < len(batch.inputs.item)
+    states = trainer.model.encode(batch.inputs, "reference")[batch.inputs.offsets[1:] - 1]
+    scores = states @ trainer.model.item_table().T
+    expected = nn.functional.cross_entropy(scores, batch.next_item)
+    torch.testing.assert_close(trainer.losses(batch)["item"], expected)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall.history import Histories, as_model_input, slices
+from footfall.history import Histories, slices
 from footfall_models.inputs import PackedInputs
+from footfall_training.objectives import NEXT_ITEM, Objective
 
 POOL_BATCHES = 64
 """Windows are sorted by length within a random pool of this many batches: short padding, still random."""
@@ -18,15 +19,20 @@ POOL_BATCHES = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows, packed, and, event by event, what came next: int64 [events] each."""
+    """Windows, packed, and, state by state, what came next: int64 [scored] each.
+
+    scored int64: the events whose states tell; None: all of them.
+    """
 
     inputs: PackedInputs
     next_item: Tensor
     next_action: Tensor
+    scored: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        targets = (tensor.to(device, non_blocking=True) for tensor in (self.next_item, self.next_action))
-        return Batch(self.inputs.to(device), *targets)
+        item, action = (tensor.to(device, non_blocking=True) for tensor in (self.next_item, self.next_action))
+        scored = None if self.scored is None else self.scored.to(device, non_blocking=True)
+        return Batch(self.inputs.to(device), item, action, scored)
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,16 @@ class Windows:
     histories: Histories
     start: NDArray[np.int64]
     end: NDArray[np.int64]
+    objective: Objective = NEXT_ITEM
 
     @classmethod
-    def cut(cls, histories: Histories, train_end: NDArray[np.int64], max_length: int) -> "Windows":
+    def cut(
+        cls,
+        histories: Histories,
+        train_end: NDArray[np.int64],
+        max_length: int,
+        objective: Objective = NEXT_ITEM,
+    ) -> "Windows":
         """Cut each history's first `train_end` events so that each but the first is a target exactly once."""
         first, num_events = histories.offsets[:-1], train_end
         num_windows = np.maximum(-(-(num_events - 1) // max_length), 0)
@@ -49,7 +62,7 @@ class Windows:
         start = np.maximum(end - max_length - 1, first[user])
         if not len(start):
             raise InputError("no user has two training events, so there is no next item to learn from")
-        return cls(histories, start, end)
+        return cls(histories, start, end, objective)
 
     @property
     def num_targets(self) -> int:
@@ -65,17 +78,18 @@ class Windows:
         parts = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
         return [parts[index] for index in random.permutation(len(parts))]
 
-    def load(self, windows: NDArray[np.int64]) -> Batch:
-        start, end = self.start[windows], self.end[windows]
-        inputs = as_model_input(slices(self.histories, start, end - 1))
-        following = slices(self.histories, start + 1, end)
+    def load(self, windows: NDArray[np.int64], random: np.random.Generator) -> Batch:
+        """What the objective makes of these windows."""
+        events = slices(self.histories, self.start[windows], self.end[windows])
+        examples = self.objective.examples(events, random)
         return Batch(
-            PackedInputs.of(inputs, torch.device("cpu")),
-            torch.from_numpy(following.item.astype(np.int64)),
-            torch.from_numpy(following.action.astype(np.int64)),
+            PackedInputs.of(examples.inputs, torch.device("cpu")),
+            torch.from_numpy(examples.item.astype(np.int64)),
+            torch.from_numpy(examples.action.astype(np.int64)),
+            None if examples.scored is None else torch.from_numpy(examples.scored),
         )
 
     def epoch(self, batch_size: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The epoch's batches, without its first `skip`."""
-        for windows in self.batches(batch_size, seed, epoch)[skip:]:
-            yield self.load(windows)
+        for number, windows in list(enumerate(self.batches(batch_size, seed, epoch)))[skip:]:
+            yield self.load(windows, np.random.default_rng((seed, epoch, number)))

@@ -18,7 +18,7 @@ class TrainOptions:
     """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs.
 
     implementation None: the device's (see footfall_models.device). precision: of activations and matrix products;
-    weights, their gradients and the optimizer's state stay fp32.
+    weights, their gradients and the optimizer's state stay fp32. objective: see footfall_training.objectives.
     """
 
     epochs: int = 12
@@ -27,6 +27,7 @@ class TrainOptions:
     weight_decay: float = 0.01
     warmup_steps: int = 200
     max_grad_norm: float = 1.0
+    objective: str = "next_item"
     loss: LossName = "full"
     num_negatives: int = 1024
     head_weight: float = 0.1

@@ -28,6 +28,7 @@ from footfall_training.divergence import Diverged, DivergenceWatch, first_not_fi
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.moments import calibration_moments
+from footfall_training.objectives import find_objective
 from footfall_training.options import TrainOptions
 from footfall_training.progress import SCALARS_EVERY, TrainingProgress
 from footfall_training.state import SAVED, STATE, load_state, save_state
@@ -90,11 +91,12 @@ class Trainer:
         self.implementation = implementation_on(self.device, options.implementation)
         self.model = SequenceModel(config).to(self.device)
         hold_items_to_unit_length(self.model)
+        objective = find_objective(options.objective, self.model.blocks)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         train_end = dataset.split(options.split).train_end
-        self.windows = Windows.cut(dataset.histories, train_end, config.max_length)
+        self.windows = Windows.cut(dataset.histories, train_end, config.max_length, objective)
         self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
         self.num_batches = -(-len(self.windows.start) // options.batch_size)
         training = training_histories(dataset, options.split)
@@ -176,6 +178,8 @@ class Trainer:
         # Cached, since input and output share one table of unit rows.
         with parametrize.cached(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             hidden = self.model.encode(batch.inputs, self.implementation)
+            if batch.scored is not None:
+                hidden = hidden[batch.scored]
             table = self.model.item_table()
         negative, log_q = None, None
         if self.options.loss == "sampled":

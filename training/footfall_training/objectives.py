@@ -1,0 +1,61 @@
+"""Objectives: what a model learns of windows of histories, found by name."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footfall.errors import InputError, check_choice
+from footfall.history import Histories, ModelInput, as_model_input, slices
+from footfall_models.encoders.encoder import Encoder, Sees
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model reads of some windows, and what it is to say: the event `item` int32, `action` uint8 [scored].
+
+    scored int64: the places, among the packed events of `inputs`, of the states that are to tell; None: all of them.
+    """
+
+    inputs: ModelInput
+    item: NDArray[np.int32]
+    action: NDArray[np.uint8]
+    scored: NDArray[np.int64] | None = None
+
+
+class Objective(Protocol):
+    """`encoders`: those that it can train, by what they see; another would read the answer, or too little."""
+
+    encoders: tuple[Sees, ...]
+
+    def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
+        """Of windows of at least two events each. `random` is the same whenever a run comes to this batch."""
+
+
+class NextItem:
+    """After each event, the next one. When the model is asked, its state after the last event tells: nothing is
+    appended to a history (see footfall.history.model_input)."""
+
+    encoders: tuple[Sees, ...] = ("past",)
+
+    def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
+        first, end = windows.offsets[:-1], windows.offsets[1:]
+        following = slices(windows, first + 1, end)
+        return Examples(as_model_input(slices(windows, first, end - 1)), following.item, following.action)
+
+
+NEXT_ITEM = NextItem()
+OBJECTIVES: dict[str, Objective] = {"next_item": NEXT_ITEM}
+
+
+def find_objective(name: str, encoder: Encoder) -> Objective:
+    """Raises InputError where there is none of that name, or it cannot train that encoder."""
+    check_choice("objective", name, OBJECTIVES)
+    objective = OBJECTIVES[name]
+    if encoder.sees not in objective.encoders:
+        raise InputError(
+            f"objective {name} trains encoders that see {' or '.join(objective.encoders)};"
+            f" {type(encoder).__name__} sees {encoder.sees}"
+        )
+    return objective
