@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,41 @@ def infer(server: ServerState, *inputs: tuple[str, str, list[Any]]) -> tuple[int
     return post(f"{server.http_url}/v2/models/footfall/infer", body)
 
 
-def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
+PATIENCE_S = 120.0
+"""Of who waits for what must come, on a busy machine too: it tells a hang, and measures nothing."""
+
+
+def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if check():
             return True
         time.sleep(0.1)
     return False
+
+
+@dataclass(frozen=True)
+class HeldLoad:
+    """A load that stands still in its stub until `go_on`."""
+
+    reached: Path
+    released: Path
+
+    def wait(self) -> None:
+        """Until the stub has come to it."""
+        assert eventually(self.reached.exists), "the load was never reached"
+
+    def go_on(self) -> None:
+        self.released.touch()
+
+
+def hold_load(adaptor: Path, folder: Path) -> HeldLoad:
+    """Have the loads of this model.py wait."""
+    held = HeldLoad(folder / "load.reached", folder / "load.released")
+    adaptor.write_text(
+        "import pathlib, time\n"
+        f"pathlib.Path({str(held.reached)!r}).touch()\n"
+        f"while not pathlib.Path({str(held.released)!r}).exists():\n"
+        "    time.sleep(0.05)\n" + adaptor.read_text()
+    )
+    return held

@@ -15,11 +15,11 @@ from conftest import copied, make_unloadable, reseal
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_client import Client
 from footfall_engines.repository import Repository
-from footfall_serving import publish as publishing
-from footfall_serving.lock import LOCK
+from footfall_serving.launch import LOG_FILE
+from footfall_serving.lock import LOCK, SERVE_LOCK
 from footfall_serving.publish import publish, rollback
 from footfall_serving.repository_api import RepositoryApi
-from footfall_serving.server import LOG_FILE, running_server
+from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE
 from footfall_serving.stubs import live_stubs
 from footfall_serving.versions import list_versions
@@ -42,7 +42,7 @@ def repository(three_versions: Path, tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every folder and file that is the repository's own."""
-    passing = (LOCK, LOG_FILE, STATE_FILE)
+    passing = (LOCK, SERVE_LOCK, LOG_FILE, STATE_FILE)
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -92,10 +92,10 @@ def test_a_full_disk_leaves_no_part_of_an_exported_version(
 
 
 def fail_to_record(patch: pytest.MonkeyPatch) -> None:
-    def record(repository: Path, number: int) -> None:
+    def record(self: Repository, number: int, *, back: bool) -> None:
         raise InputError("the disk is full")
 
-    patch.setattr(publishing, "_record", record)
+    patch.setattr(Repository, "record_promotion", record)
 
 
 def fail_to_load_the_ensemble_once(patch: pytest.MonkeyPatch) -> None:

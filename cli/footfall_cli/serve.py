@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +32,8 @@ def serve(
     Example: footfall serve --repository model_repository --http-port 8000 --grpc-port 8001
     """
     from footfall.errors import InputError
-    from footfall_serving.server import LOG_FILE, Ended, ServeOptions, running_server
+    from footfall_serving.launch import LOG_FILE, Ended
+    from footfall_serving.server import ServeOptions, running_server
 
     key = None
     if repository_key_file is not None:
@@ -63,15 +63,6 @@ def serve(
         }
         text = f"ready: grpc {state.grpc_url}, http {state.http_url}, metrics {state.metrics_url}; ctrl-C ends it"
         show(facts, text, as_json)
-        _wait(ended, state.pid)
+        while not ended():
+            time.sleep(0.1)
     say("stopped")
-
-
-def _wait(ended: Callable[[], bool], pid: int) -> None:
-    from footfall.errors import NotReadyError
-    from footfall_serving.state import is_running
-
-    while not ended():
-        if not is_running(pid):
-            raise NotReadyError("the server ended by itself; its log tells why")
-        time.sleep(0.2)

@@ -17,6 +17,7 @@ from footfall.folder import written_aside
 
 PACKAGE = "nvidia-pytriton==0.7.0"
 SERVER_VERSION = "2.51"
+SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"
 
 

@@ -4,6 +4,7 @@ Not over HTTP, which has no TLS to get right: a load holds the HTTP thread that 
 for a load of 12 s to end; none waited for one over gRPC.
 """
 
+import re
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,10 @@ from footfall_serving.state import ServerState
 
 LOAD_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
+LOOK_TIMEOUT_S = 2.0
+"""Of who only looks how the server is; one that hangs must not hold it up."""
+SERVED_FOLDER = re.compile(r"/proc/self/fd/\d+/")
+"""The server knows its repository by a descriptor (see server.py)."""
 
 
 class RepositoryApi:
@@ -31,15 +36,23 @@ class RepositoryApi:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.client.close()
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """(Re)load `model` by the configuration on disk; the call ends when it serves."""
-        self._call(self.client.load_model, model, client_timeout=LOAD_TIMEOUT_S)
+        self._call(self.client.load_model, model, client_timeout=timeout_s)
 
-    def ready_versions(self) -> set[tuple[str, int]]:
+    def count_answers(self, model: str) -> int:
+        """How many requests the model has answered so far, of all its versions."""
+        facts = self._call(self.client.get_inference_statistics, model, client_timeout=LOOK_TIMEOUT_S)
+        return sum(int(version.inference_stats.success.count) for version in facts.model_stats)
+
+    def ready_versions(self, timeout_s: float = CALL_TIMEOUT_S) -> set[tuple[str, int]]:
         """(model, version) pairs that take requests."""
-        index = self._call(self.client.get_model_repository_index, client_timeout=CALL_TIMEOUT_S)
+        index = self._call(self.client.get_model_repository_index, client_timeout=timeout_s)
         return {(model.name, int(model.version)) for model in index.models if model.state == "READY"}
 
     def _call(self, method: Any, *arguments: Any, client_timeout: float) -> Any:
@@ -51,14 +64,19 @@ class RepositoryApi:
 
 def first_line(error: InferenceServerException) -> str:
     """What the server says, without the Python stack of its stub that may follow."""
-    return str(error.message()).strip().partition("\n")[0]
+    return SERVED_FOLDER.sub("", str(error.message()).strip().partition("\n")[0])
 
 
 def _client(state: ServerState) -> grpcclient.InferenceServerClient:
+    # A channel of its own, and soon connected again: the one to a server that has just died waits up to 2 minutes.
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", -1),
+    ]
     if state.tls_root is None:
-        return grpcclient.InferenceServerClient(state.grpc_url)
+        return grpcclient.InferenceServerClient(state.grpc_url, channel_args=arguments)
     # The certificate names the shop's host, not the address that this machine reaches the server by.
-    arguments = [("grpc.ssl_target_name_override", state.tls_name), ("grpc.max_receive_message_length", -1)]
+    arguments.append(("grpc.ssl_target_name_override", state.tls_name))
     try:
         return grpcclient.InferenceServerClient(
             state.grpc_url, ssl=True, root_certificates=state.tls_root, channel_args=arguments

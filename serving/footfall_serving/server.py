@@ -1,46 +1,29 @@
 """Server: NVIDIA Triton Inference Server on a model repository, from start to end."""
 
 import contextlib
-import ctypes
-import http.client
 import os
 import secrets
-import signal
-import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from footfall.contract import ENSEMBLE, KEY_HEADER
-from footfall.errors import InputError, NotReadyError
+from footfall.errors import InputError
 from footfall.folder import writing
-from footfall_engines.repository import Repository
 from footfall_serving.door.keeper import Door, open_door
 from footfall_serving.install import server_home
-from footfall_serving.lock import locked
+from footfall_serving.launch import LOG_FILE, Launch, live_number
+from footfall_serving.lock import BusyError, served
 from footfall_serving.ports import check_port, free_port
-from footfall_serving.state import ServerState, read_state, remove_state, write_state
-from footfall_serving.stubs import live_stubs, remove_orphaned_regions
+from footfall_serving.process import STOP_TIMEOUT_S, end_all
+from footfall_serving.state import ServerState, last_state, read_state, remove_state
 from footfall_serving.supervisor import Supervisor
 from footfall_serving.tls import certificate_name
 
-LOG_FILE = ".server.log"
-READY_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 7.0
-"""Given to SIGTERM before SIGKILL, so that the end takes less than 10 s even with a dead stub."""
-PR_SET_PDEATHSIG = 1
 RESTRICTED = "model-repository,logging,trace,shared-memory"
 """What changes the server or reads its memory, as its options name it; it takes the key."""
 MAX_PORT = 2**16 - 1
 PURPOSES = ("http", "grpc", "metrics")
-
-
-class Ended(Exception):
-    """The server was to end before it was ready; it has."""
 
 
 @dataclass(frozen=True)
@@ -81,72 +64,72 @@ def running_server(
     say: Callable[[str], None] = lambda line: None,
     ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[ServerState]:
-    """Serve the repository's live version until the block ends, supervised; yields once it is ready.
+    """Serve the repository's live version until the block ends, supervised; yields once it has given an answer.
 
-    Raises InputError where the repository has no whole live version or a port is taken, NotReadyError where the
-    server does not come up, Ended where `ended` is true before it does.
+    A server that dies is started again on the same ports; its process is then another than the one yielded. Raises
+    InputError where the repository has no whole live version, is served already or a port is taken, NotReadyError
+    where the server does not come up, Ended where `ended` is true before it does.
     """
-    _live_number(repository)
+    live_number(repository)
     with contextlib.ExitStack() as stack:
-        with locked(repository):
-            _pin_live(repository)
-            door = stack.enter_context(open_door(options.bind, options.http_port, say))
-            state, process = _start(repository, options, door)
-            stack.callback(_stop, process, state)
-            _wait_until_ready(state, process, repository / LOG_FILE, ended)
-            stack.callback(remove_state, repository)
-            write_state(repository, state)
-        supervisor = Supervisor(repository, state, say)
+        try:
+            stack.enter_context(served(repository))
+        except BusyError as error:
+            raise InputError(f"{error}{_where(repository)}") from error
+        _end_what_is_left(repository)
+        folders = stack.enter_context(_open_folders(repository, server_home().backends))
+        door = stack.enter_context(open_door(options.bind, options.http_port, say))
+        launch = _launch(repository, options, door, folders)
+        running = launch.bring_up(ended)
+        supervisor = Supervisor(launch, running, say)
         supervisor.start()
         stack.callback(supervisor.stop)
-        yield state
+        yield running.state
 
 
-def _live_number(repository: Path) -> int:
-    number = Repository(repository).live_number()
-    if number is None:
-        raise InputError(f"{repository} has no live version; publish one: footfall publish VERSION_DIR")
-    return number
+def _end_what_is_left(repository: Path) -> None:
+    """Of a server whose supervisor was killed: it may be deaf to the SIGTERM that it was sent then."""
+    left = last_state(repository)
+    if left is not None:
+        end_all(left.shm_prefix)
+        remove_state(repository)
+    with writing(repository / LOG_FILE):
+        (repository / LOG_FILE).unlink(missing_ok=True)
 
 
-def _pin_live(repository: Path) -> None:
-    """Have the server load the live version alone: one that was loaded beside it may be one that does not load."""
-    live = Repository(repository).version(_live_number(repository), verify=True)
-    running = read_state(repository)
-    if running is not None:
-        raise InputError(
-            f"{repository} is served already, on grpc {running.grpc_url} (process {running.pid})"
-        )
-    Repository(repository).write_step_configs([live])
+def _where(repository: Path) -> str:
+    state = read_state(repository)
+    return "" if state is None else f", on grpc {state.grpc_url} (process {state.pid})"
 
 
-def _start(
-    repository: Path, options: ServeOptions, door: Door
-) -> tuple[ServerState, subprocess.Popen[bytes]]:
+@contextlib.contextmanager
+def _open_folders(*folders: Path) -> Iterator[tuple[int, ...]]:
+    """Descriptors for the server to name its folders by.
+
+    It starts a stub by a shell's command line in which it quotes nothing, and a stub reads paths by the locale: a
+    path with a space, a quote or a letter beyond ASCII ended it. /proc/self/fd/N has none of them.
+    """
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for folder in folders:
+            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+            stack.callback(os.close, descriptors[-1])
+        yield tuple(descriptors)
+
+
+def _launch(repository: Path, options: ServeOptions, door: Door, folders: tuple[int, ...]) -> Launch:
     grpc, metrics = ports = [_port(options, purpose) for purpose in ("grpc", "metrics")]
     key = options.repository_key or secrets.token_urlsafe(24)
-    prefix = f"footfall-{os.getpid()}-{grpc}-"
+    # Random: two containers that share /dev/shm may well have the same process ids and ports.
+    prefix = f"footfall-{secrets.token_hex(8)}-"
     root, name = None, None
     if options.grpc_tls_cert is not None and options.grpc_tls_key is not None:
         root = (options.grpc_tls_root or options.grpc_tls_cert).resolve()
         name = certificate_name(options.grpc_tls_cert, options.grpc_tls_key, root)
-    command = _command(repository, options, door, ports, key, prefix)
-    with writing(repository / LOG_FILE):
-        log = (repository / LOG_FILE).open("wb")
-    with log:
-        process = subprocess.Popen(
-            command,
-            env=server_home().environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
-        )
     trusted = None if root is None else str(root)
-    return ServerState(
-        process.pid, options.bind, door.port, grpc, metrics, key, trusted, name, prefix
-    ), process
+    state = ServerState(0, options.bind, door.port, grpc, metrics, key, trusted, name, prefix)
+    command = _command(options, door, folders, ports, key, prefix)
+    return Launch(repository, tuple(command), folders, door.socket_file, state)
 
 
 def _port(options: ServeOptions, purpose: str) -> int:
@@ -156,9 +139,9 @@ def _port(options: ServeOptions, purpose: str) -> int:
 
 
 def _command(
-    repository: Path, options: ServeOptions, door: Door, ports: list[int], key: str, prefix: str
+    options: ServeOptions, door: Door, folders: Sequence[int], ports: list[int], key: str, prefix: str
 ) -> list[str]:
-    home = server_home()
+    repository, backends = folders
     grpc, metrics = ports
     tls = []
     if options.grpc_tls_cert is not None:
@@ -166,9 +149,9 @@ def _command(
         tls += [f"--grpc-server-key={options.grpc_tls_key}"]
         tls += [f"--grpc-root-cert={options.grpc_tls_root}"] if options.grpc_tls_root else []
     return [
-        str(home.binary),
-        f"--model-repository={repository.resolve()}",
-        f"--backend-directory={home.backends}",
+        str(server_home().binary),
+        f"--model-repository=/proc/self/fd/{repository}",
+        f"--backend-directory=/proc/self/fd/{backends}",
         "--model-control-mode=explicit",
         f"--load-model={ENSEMBLE}",
         "--disable-auto-complete-config",
@@ -183,62 +166,3 @@ def _command(
         "--log-format=ISO8601",
         *tls,
     ]
-
-
-def _end_with_parent() -> None:
-    """In the child: have the kernel send SIGTERM when the process that supervises it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _wait_until_ready(
-    state: ServerState, process: subprocess.Popen[bytes], log: Path, ended: Callable[[], bool]
-) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if ended():
-            raise Ended
-        if process.poll() is not None:
-            raise NotReadyError(f"the server ended with code {process.returncode}: {_last_error(log)}")
-        if _is_ready(state):
-            return
-        time.sleep(0.1)
-    raise NotReadyError(f"the server was not ready within {READY_TIMEOUT_S:.0f} s: {_last_error(log)}")
-
-
-def _is_ready(state: ServerState) -> bool:
-    url = f"http://{state.http_url}/v2/models/{ENSEMBLE}/ready"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, http.client.HTTPException):  # nobody listens yet, or another process for a moment
-        return False
-
-
-def _last_error(log: Path) -> str:
-    """The log's last complaint, or its last line."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    complaints = [line for line in lines if " E " in line[:40] or "rror" in line]
-    return (complaints or lines or [f"{log} is empty"])[-1]
-
-
-def _stop(process: subprocess.Popen[bytes], state: ServerState) -> None:
-    """SIGTERM, then SIGKILL to what is left: with a dead stub, or while it loads, a server takes no SIGTERM."""
-    stubs = _stubs(process.pid)
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_TIMEOUT_S)
-    stubs |= _stubs(process.pid)  # of what was loaded meanwhile
-    process.kill()
-    process.wait()
-    for stub in stubs:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            stub.kill()
-    remove_orphaned_regions(state.shm_prefix, [])
-
-
-def _stubs(pid: int) -> set[psutil.Process]:
-    found = set()
-    for stub in live_stubs(pid):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.add(psutil.Process(stub.pid))
-    return found

@@ -5,10 +5,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 from footfall.errors import InputError
 from footfall.folder import writing
+from footfall_serving.lock import is_served
 
 STATE_FILE = ".server.json"
 EVERY_ADDRESS = "0.0.0.0"
@@ -64,28 +63,25 @@ def write_state(repository: Path, state: ServerState) -> None:
 
 
 def read_state(repository: Path) -> ServerState | None:
-    """The repository's running server; None where there is none, also after one that was killed.
+    """The repository's server; None where there is none, also while one that died is started again.
 
     Raises InputError where the file is not what `write_state` wrote.
     """
+    state = last_state(repository)
+    return state if is_served(repository) else None
+
+
+def last_state(repository: Path) -> ServerState | None:
+    """What is written of the repository's server, which may have been killed together with who supervised it."""
     path = repository / STATE_FILE
     if not path.is_file():
         return None
     try:
-        state = ServerState(**json.loads(path.read_text()))
+        return ServerState(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{path} does not tell of a server of this Footfall; end the server that may run and remove the file"
         ) from error
-    return state if is_running(state.pid) else None
-
-
-def is_running(pid: int) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.name() == "tritonserver" and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def remove_state(repository: Path) -> None:

@@ -1,5 +1,6 @@
 """Stubs: the processes in which the server runs its Python models, and the shared memory they leave."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,13 @@ class Stub:
 def live_stubs(server_pid: int) -> list[Stub]:
     """The server's stubs that run; a killed one waits as a zombie and does not count."""
     stubs = []
-    for child in _children(server_pid):
-        try:
+    for child in _family(server_pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
             words = child.cmdline()
             if child.status() == psutil.STATUS_ZOMBIE or not words or Path(words[0]).name != STUB:
                 continue
-        except psutil.NoSuchProcess:
-            continue
-        folder = Path(words[1]).parent
-        stubs.append(Stub(child.pid, folder.parent.name, int(folder.name), words[2]))
+            folder = Path(words[1]).parent
+            stubs.append(Stub(child.pid, folder.parent.name, int(folder.name), words[2]))
     return stubs
 
 
@@ -48,7 +47,25 @@ def remove_orphaned_regions(prefix: str, stubs: list[Stub]) -> None:
             region.unlink(missing_ok=True)
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def is_stopped(pid: int) -> bool:
+    """By SIGSTOP: it neither works nor ends."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def worked_s(server_pid: int) -> float:
+    """Processor time that the stubs and what they started have had."""
+    total = 0.0
+    for process in _family(server_pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _family(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -1,62 +1,175 @@
-"""Supervisor: watches a server's stubs and has a model loaded again when one of its stubs died.
+"""Supervisor: brings a server back that died, hangs or has lost a stub, and keeps its state file true.
 
 The server itself answers "ready" for a model whose stub is dead, fails its requests for good, and takes no
-reload for needed unless a file of the version changed; hence the look at processes and the touch.
+reload for needed unless a file of the version changed; hence the look at processes and the touch. Whatever it does,
+it says that the server serves again only once that has given a real answer.
 """
 
+import contextlib
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
-from pathlib import Path
 
 from footfall.contract import COMPOSING_MODELS, RANKER
-from footfall_serving.repository_api import RepositoryApi
-from footfall_serving.state import ServerState, is_running
-from footfall_serving.stubs import count_stubs, live_stubs, remove_orphaned_regions
+from footfall.errors import FootfallError, NotReadyError
+from footfall_engines.repository import Repository
+from footfall_serving.heartbeat import Heartbeat
+from footfall_serving.launch import Ended, Launch, Running, live_number
+from footfall_serving.lock import BusyError, is_locked, locked
+from footfall_serving.repository_api import LOOK_TIMEOUT_S, RepositoryApi
+from footfall_serving.state import remove_state
+from footfall_serving.stubs import (
+    count_stubs,
+    is_stopped,
+    live_stubs,
+    remove_orphaned_regions,
+    worked_s,
+)
 
 PERIOD_S = 1.0
+PATIENCE_S = 8.0
+"""Without an answer to anybody, before the server is replaced: two heartbeats."""
+PATIENCE_WITH_A_PUBLISH_S = 15.0
+"""Who publishes or rolls back may mend it; not for longer, for a load on a server that hangs never ends."""
+RELOAD_TIMEOUT_S = 20.0
+PUBLISH_TIMEOUT_S = 4.0
+"""How long a start waits for a publish at work, which ends once it finds its server gone."""
+MAX_PAUSE_S = 30.0
+STEADY_S = 30.0
+"""A server that served for so long has not died of what the one before it died of."""
 
 
 class Supervisor(threading.Thread):
-    """Runs until `stop`; says what it does through `say`."""
+    """Runs until `stop`, which ends the server too; says what it does through `say`."""
 
-    def __init__(self, repository: Path, state: ServerState, say: Callable[[str], None]) -> None:
+    def __init__(self, launch: Launch, running: Running, say: Callable[[str], None]) -> None:
         super().__init__(name="supervisor", daemon=True)
-        self._repository, self._state, self._say = repository, state, say
-        self._api = RepositoryApi(state)
+        self._launch, self._repository = launch, Repository(launch.repository)
+        self._tell = say
         self._ended = threading.Event()
-        self._suspects: set[tuple[str, int]] = set()
+        self._num_deaths = 0
+        self._watch(running)
 
     def stop(self) -> None:
         self._ended.set()
+        remove_state(self._launch.repository)
+        self._running.process.end()  # first, so that a call to the server ends too
         self.join()
+        self._running.process.end()  # where it was brought up meanwhile
+        remove_state(self._launch.repository)
+        self._api.close()
 
     def run(self) -> None:
-        with self._api:
-            while not self._ended.wait(PERIOD_S):
-                try:
-                    if not is_running(self._state.pid):
-                        return
-                    self._look()
-                except Exception as error:  # whatever it is, the next look may succeed
-                    self._say(f"supervisor: {error}")
+        while not self._ended.wait(PERIOD_S):
+            try:
+                self._look()
+            except Ended:
+                return
+            except Exception as error:  # whatever it is, the next look may succeed
+                if not self._ended.is_set():
+                    self._say(str(error))
+
+    def _say(self, line: str) -> None:
+        self._tell(f"supervisor: {line}")
+
+    def _watch(self, running: Running) -> None:
+        self._running, self._since = running, time.monotonic()
+        self._api = RepositoryApi(running.state)
+        self._heart = Heartbeat(self._api, running.version)
+        self._suspects: set[tuple[str, int]] = set()
 
     def _look(self) -> None:
+        trouble = self._trouble()
+        if trouble is not None:
+            self._start_again(trouble)
+
+    def _trouble(self) -> str | None:
+        """What only a new server mends, or None; what a load mends is mended."""
+        process, pid = self._running.process, self._running.state.pid
+        if (how := process.died()) is not None:
+            return how
+        if is_stopped(pid):
+            return "was stopped"
+        patience_s = PATIENCE_WITH_A_PUBLISH_S if is_locked(self._launch.repository) else PATIENCE_S
+        trouble = self._heart.look(worked_s(pid), patience_s)
+        if trouble is not None:
+            return trouble
+        self._end_stopped_stubs()
+        with contextlib.suppress(BusyError):  # a publish loads every version anew
+            return self._reload_what_lost_its_stub()
+        return None
+
+    def _start_again(self, how: str) -> None:
+        """At once; after repeated deaths with a pause that doubles, or until another version is live."""
+        remove_state(self._launch.repository)
+        self._running.process.kill()  # and what it left
+        self._api.close()
+        if time.monotonic() - self._since > STEADY_S:
+            self._num_deaths = 0
+        while True:
+            pause_s = min(2.0 ** (self._num_deaths - 1), MAX_PAUSE_S) if self._num_deaths else 0.0
+            self._num_deaths += 1
+            self._say(f"the server {how}; it is started again" + (f" in {pause_s:.0f} s" if pause_s else ""))
+            self._pause(pause_s)
+            try:
+                self._watch(self._launch.bring_up(self._ended.is_set, PUBLISH_TIMEOUT_S))
+            except FootfallError as error:
+                how = f"did not come back: {error}"
+            else:
+                self._say(f"version {self._running.version.number} serves again")
+                return
+
+    def _pause(self, seconds: float) -> None:
+        live, deadline = self._repository.live_number(), time.monotonic() + seconds
+        while time.monotonic() < deadline and self._repository.live_number() == live:
+            if self._ended.wait(0.2):
+                raise Ended
+
+    def _end_stopped_stubs(self) -> None:
+        for stub in live_stubs(self._running.state.pid):
+            if is_stopped(stub.pid):
+                self._say(f"the stub of {stub.model} version {stub.version} was stopped; it is ended")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stub.pid, signal.SIGKILL)
+                self._suspects.add((stub.model, stub.version))
+
+    def _reload_what_lost_its_stub(self) -> str | None:
         """Reload what is ready but has no stub, if it was so at the last look too: a swap is not a crash."""
-        stubs = live_stubs(self._state.pid)
-        alive = count_stubs(stubs)
+        ready = self._api.ready_versions(LOOK_TIMEOUT_S)
+        alive = count_stubs(live_stubs(self._running.state.pid))
         missing = {
             (model, version)
-            for model, version in self._api.ready_versions()
+            for model, version in ready
             if model in COMPOSING_MODELS and not alive[model, version] and self._has_stub(model, version)
         }
-        for model, version in sorted(missing & self._suspects):
-            self._say(f"supervisor: the stub of {model} version {version} died; loading it again")
-            (self._repository / model / str(version) / "model.py").touch()
-            self._api.load(model)
-            remove_orphaned_regions(self._state.shm_prefix, live_stubs(self._state.pid))
-            self._say(f"supervisor: {model} version {version} serves again")
-        self._suspects = missing
+        lost, self._suspects = sorted(missing & self._suspects), missing
+        for model, version in lost:
+            with locked(self._launch.repository):
+                try:
+                    self._reload(model, version)
+                except NotReadyError as error:
+                    return f"does not get {model} version {version} back: {error}"
+        return None
+
+    def _reload(self, model: str, version: int) -> None:
+        """Raises NotReadyError where the server does not answer then."""
+        live = live_number(self._launch.repository)
+        if version == live:
+            self._say(f"the stub of {model} version {version} died; loading it again")
+            (self._launch.repository / model / str(version) / "model.py").touch()
+            self._api.load(model, RELOAD_TIMEOUT_S)
+        else:
+            self._say(f"the stub of {model} version {version} died; it is not live, and let go")
+            self._repository.write_step_configs([self._repository.version(live)])
+            for step in COMPOSING_MODELS:
+                self._api.load(step, RELOAD_TIMEOUT_S)
+        remove_orphaned_regions(self._running.state.shm_prefix, live_stubs(self._running.state.pid))
+        self._heart.ask()
+        if version == live:
+            self._say(f"{model} version {version} serves again")
 
     def _has_stub(self, model: str, version: int) -> bool:
         """A plan that the server runs itself has none."""
-        return model != RANKER or (self._repository / model / str(version) / "model.py").is_file()
+        return model != RANKER or (self._launch.repository / model / str(version) / "model.py").is_file()

@@ -1,0 +1,175 @@
+"""The supervisor: what died, hangs or stands still serves again, and it says so only then."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import copied, eventually
+from test_server_process import serve
+
+from footfall_client import Client
+from footfall_engines.repository import Repository
+from footfall_serving.publish import publish, rollback
+from footfall_serving.server import running_server
+from footfall_serving.state import ServerState, read_state
+from footfall_serving.stubs import Stub, live_stubs
+
+
+class Service:
+    """A served repository and what its supervisor said."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.said: list[str] = []
+
+    @property
+    def state(self) -> ServerState:
+        """Of the server that runs now."""
+        found: list[ServerState] = []
+
+        def look() -> bool:
+            state = read_state(self.repository)
+            found.extend([] if state is None else [state])
+            return bool(found)
+
+        assert eventually(look), self.said
+        return found[0]
+
+    def stub(self, model: str) -> Stub:
+        (stub,) = (stub for stub in live_stubs(self.state.pid) if stub.model == model)
+        return stub
+
+    def answers(self) -> int | None:
+        """The version that does, on the ports of the beginning."""
+        with Client(self.state.grpc_url, retries=0, timeout=5) as client:
+            try:
+                return client.recommend([]).model_version
+            except Exception:  # what it fails with is not asked here
+                return None
+
+    def says(self, sentence: str) -> bool:
+        return eventually(lambda: any(sentence in line for line in self.said))
+
+
+@pytest.fixture
+def service(three_versions: Path, tmp_path: Path) -> Iterator[Service]:
+    """Version 2 is live; version 1 was before."""
+    service = Service(copied(three_versions, tmp_path / "repository"))
+    for number in (1, 2):
+        publish(Repository(service.repository).version_folder(number))
+    with running_server(service.repository, say=service.said.append):
+        yield service
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_dies_or_is_stopped_is_started_again_on_its_ports(
+    service: Service, how: signal.Signals
+) -> None:
+    before = service.state
+    orphan = service.stub("ranker")
+    os.kill(orphan.pid, signal.SIGSTOP)  # deaf to SIGTERM, and blind to its server's end
+    os.kill(before.pid, how)
+    assert service.says("supervisor: version 2 serves again")
+    assert service.answers() == 2
+    assert gone(orphan.pid)
+    after = service.state
+    assert after.pid != before.pid
+    assert (after.grpc_port, after.http_port, after.repository_key) == (
+        before.grpc_port,
+        before.http_port,
+        before.repository_key,
+    )
+    regions = {path.name for path in Path("/dev/shm").glob(f"{after.shm_prefix}*")}
+    assert not [name for name in regions if name.startswith(orphan.region)]
+    assert publish(Repository(service.repository).version_folder(3)).serving
+    assert service.answers() == 3
+
+
+def test_repeated_deaths_are_followed_by_longer_pauses(service: Service) -> None:
+    for turn in range(2):
+        os.kill(service.state.pid, signal.SIGKILL)
+        assert eventually(lambda: sum("serves again" in line for line in service.said) > turn)  # noqa: B023
+        assert service.answers() == 2
+    assert [line.partition("again")[2] for line in service.said if "started again" in line] == [
+        "",
+        " in 1 s",
+    ]
+
+
+def test_a_stub_that_is_stopped_is_replaced(service: Service) -> None:
+    model = "ranker"
+    stub = service.stub(model)
+    os.kill(stub.pid, signal.SIGSTOP)
+    assert service.says(f"supervisor: {model} version 2 serves again")
+    assert service.answers() == 2
+    assert gone(stub.pid)
+    assert service.said[0] == f"supervisor: the stub of {model} version 2 was stopped; it is ended"
+
+
+def test_a_step_that_waits_for_ever_costs_a_new_server(
+    three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(copied(three_versions, tmp_path / "repository"))
+    publish(Repository(service.repository).version_folder(1))
+    adaptor, hang = service.repository / "postprocess" / "1" / "model.py", tmp_path / "hang"
+    adaptor.write_text(
+        adaptor.read_text()
+        + "import pathlib, threading\n\n\nclass Hangs(TritonPythonModel):\n    def execute(self, requests):\n"
+        f"        hang = pathlib.Path({str(hang)!r})\n"
+        "        if hang.exists():\n            hang.unlink()\n            threading.Event().wait()\n"
+        "        return super().execute(requests)\n\n\nTritonPythonModel = Hangs\n"
+    )
+    with running_server(service.repository, say=service.said.append):
+        hang.touch()
+        assert service.says("supervisor: version 1 serves again")
+        assert service.answers() == 1
+    assert "the server gives no answer within 4 s; it is started again" in service.said[0]
+
+
+def test_a_version_that_is_not_live_and_loses_its_stub_is_let_go(service: Service) -> None:
+    publish(Repository(service.repository).version_folder(3))
+    (Repository(service.repository).version_folder(2) / "model.onnx").unlink()
+    (stub,) = (stub for stub in live_stubs(service.state.pid) if (stub.model, stub.version) == ("ranker", 2))
+    server = service.state.pid
+    os.kill(stub.pid, signal.SIGKILL)
+    assert service.says("the stub of ranker version 2 died; it is not live, and let go")
+    assert eventually(lambda: {stub.version for stub in live_stubs(server)} == {3})
+    assert service.answers() == 3
+    assert service.state.pid == server
+
+
+def test_it_does_not_say_that_a_damaged_version_serves_and_a_rollback_rescues(service: Service) -> None:
+    (Repository(service.repository).version_folder(2) / "model.onnx").write_bytes(b"nonsense")
+    os.kill(service.stub("ranker").pid, signal.SIGKILL)
+    assert service.says("model.onnx has 8 bytes, its manifest says")
+    assert service.says("version 2 is live: go back by `footfall rollback`")
+    assert not any("serves again" in line for line in service.said)
+    assert rollback(service.repository).live == 1
+    assert service.answers() == 1
+    assert service.says("supervisor: version 1 serves again")
+
+
+def test_what_a_killed_serve_left_is_ended_by_the_next(tiny_repository: Path, tmp_path: Path) -> None:
+    repository = copied(tiny_repository, tmp_path / "repository")
+    with serve(repository, "--json") as command:
+        assert command.stdout is not None
+        assert command.stdout.readline()
+        state = read_state(repository)
+        assert state is not None
+        left = [stub.pid for stub in live_stubs(state.pid)] + [state.pid]
+        for pid in left:
+            os.kill(pid, signal.SIGSTOP)
+        command.kill()
+    assert read_state(repository) is None
+    with running_server(repository) as again:
+        assert all(gone(pid) for pid in left)
+        assert not list(Path("/dev/shm").glob(f"{state.shm_prefix}*"))
+        with Client(again.grpc_url) as client:
+            assert client.recommend([]).model_version == 1
