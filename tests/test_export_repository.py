@@ -5,10 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from conftest import ROOT
 
 from footfall_engines.repository import Repository
+from footfall_export import export as exporting
 from footfall_export.export import ExportOptions, export
 from footfall_serving.publish import publish
 
@@ -26,6 +29,36 @@ def test_the_committed_repository_takes_a_real_version_beside_its_reference_file
     assert Repository(repository).live_number() is None
     assert publish(Repository(repository).version_folder(2), repository).live == 2
     assert Repository(repository).live_number() == 2
+
+
+def test_of_two_exports_at_once_each_gets_a_number(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting._write_version
+    inner: list[int] = []
+
+    def write(*arguments: Any) -> Any:
+        if not inner:
+            inner.append(0)
+            inner[0] = export(tiny_checkpoint, tmp_path, ExportOptions(engine="torch"))["version"]
+        return real(*arguments)
+
+    monkeypatch.setattr(exporting, "_write_version", write)
+    assert export(tiny_checkpoint, tmp_path, ExportOptions(engine="torch"))["version"] == 2
+    assert inner == [1]
+    assert Repository(tmp_path).numbers() == [1, 2]
+    assert sorted(path.name for path in (tmp_path / "ranker").iterdir()) == ["1", "2"]
+    assert (tmp_path / "preprocess" / "2" / "model.py").is_file()
+
+
+def test_a_damaged_newest_version_blocks_no_export(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        export(tiny_checkpoint, tmp_path, ExportOptions(engine="torch"))
+    (Repository(tmp_path).version_folder(2) / "config.json").unlink()
+    said: list[str] = []
+    assert export(tiny_checkpoint, tmp_path, ExportOptions(engine="torch"), said.append)["version"] == 3
+    assert len(said) == 1
+    assert "version 2 is passed over" in said[0]
 
 
 def test_every_option_of_the_command_reaches_the_version(tiny_checkpoint: Path, tmp_path: Path) -> None:

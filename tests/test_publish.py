@@ -1,7 +1,6 @@
 """Publishing without traffic: checks, kills, rollback, the state on disk."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from footfall.errors import InputError
 from footfall_client import Client
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
+from footfall_serving.lock import locked
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.stubs import live_stubs
@@ -45,13 +45,44 @@ def test_without_a_server_the_version_is_pinned_on_disk(repository: Path) -> Non
     assert Repository(repository).loaded_numbers() == [2, 3]
 
 
-def test_rollback_goes_back_and_forth_and_to_any_version(repository: Path) -> None:
+def test_a_second_rollback_goes_further_back_and_not_forth_again(repository: Path) -> None:
     for version in (1, 2, 3):
         publish(number(repository, version), repository)
     assert rollback(repository).live == 2
-    assert rollback(repository).live == 3
-    assert rollback(repository, to=1).live == 1
-    assert Repository(repository).loaded_numbers() == [1, 3]
+    assert Repository(repository).loaded_numbers() == [2, 3]
+    assert rollback(repository).live == 1
+    with pytest.raises(InputError, match="has had no other live version to go back to"):
+        rollback(repository)
+    assert rollback(repository, to=3).live == 3
+    assert rollback(repository).live == 1
+    assert publish(number(repository, 2), repository).live == 2
+    assert [row["rollback"] for row in list_versions(repository)] == [True, False, False]
+    assert [len(row["promoted"]) for row in list_versions(repository)] == [3, 3, 2]
+    assert rollback(repository).live == 1
+
+
+def test_a_rollback_passes_over_what_is_damaged(repository: Path) -> None:
+    for version in (1, 2, 3):
+        publish(number(repository, version), repository)
+    (number(repository, 2) / "model.onnx").unlink()
+    said: list[str] = []
+    assert rollback(repository, say=said.append).live == 1
+    assert "version 2 is passed over" in said[0]
+    with pytest.raises(InputError, match=r"model\.onnx is missing"):
+        rollback(repository, to=2)
+
+
+def test_a_damaged_newest_version_blocks_no_publish(repository: Path, tmp_path: Path) -> None:
+    publish(number(repository, 1), repository)
+    shutil.copytree(number(repository, 2), tmp_path / "delivered")
+    (number(repository, 3) / "model.onnx").unlink()
+    said: list[str] = []
+    assert publish(number(repository, 2), repository, said.append).live == 2
+    assert "version 3 is passed over" in said[0]
+    assert publish(tmp_path / "delivered", repository, said.append).live == 4
+    assert sum("passed over" in line for line in said) == 2
+    (number(repository, 4) / "model.onnx").unlink()
+    assert publish(number(repository, 2), repository).live == 2
 
 
 @pytest.mark.parametrize(
@@ -128,36 +159,70 @@ def test_a_failed_canary_changes_nothing_for_traffic(repository: Path) -> None:
 
 
 def test_two_publishers_do_not_meet(repository: Path) -> None:
-    import fcntl
-
-    with (repository / ".publish.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another publish or rollback is at work"):
-            publish(number(repository, 1), repository)
+    with locked(repository), pytest.raises(InputError, match="another publish or rollback is at work"):
+        publish(number(repository, 1), repository)
+    assert publish(number(repository, 1), repository).live == 1
 
 
-@pytest.mark.parametrize("delay_ms", [0, 700, 1500, 2500, 3500])
-def test_a_publish_killed_at_any_moment_leaves_one_whole_live_version(
-    repository: Path, delay_ms: int
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from footfall_engines.repository import Repository
+from footfall_serving import publish as publishing
+from footfall_serving.repository_api import RepositoryApi
+
+step, moment = sys.argv[1:3]
+owner, name = {
+    "write_step_configs": (Repository, "write_step_configs"),
+    "replay": (publishing, "replay"),
+    "write_ensemble_config": (Repository, "write_ensemble_config"),
+    "record_promotion": (Repository, "record_promotion"),
+}.get(step, (RepositoryApi, "load"))
+real = getattr(owner, name)
+
+def killed(*arguments, **options):
+    here = name != "load" or step == f"load {arguments[1]}"
+    if here and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*arguments, **options)
+    if here:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, name, killed)
+publishing.publish(Path(sys.argv[3]))
+"""
+"""A publish that is killed at a step."""
+
+
+@pytest.mark.parametrize(
+    ("step", "moment", "left"),
+    [
+        ("write_step_configs", "after", 1),
+        ("load preprocess", "after", 1),
+        ("load ranker", "after", 1),
+        ("replay", "after", 1),
+        ("write_ensemble_config", "before", 1),
+        ("write_ensemble_config", "after", 2),
+        ("record_promotion", "after", 2),
+        ("load footfall", "after", 2),
+    ],
+)
+def test_a_publish_killed_at_any_step_leaves_one_whole_live_version(
+    repository: Path, step: str, moment: str, left: int
 ) -> None:
     publish(number(repository, 1), repository)
     with running_server(repository) as state, Client(state.grpc_url) as client:
-        command = subprocess.Popen(
-            [FOOTFALL, "publish", str(number(repository, 2))],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        assert command.stderr is not None
-        command.stderr.readline()  # "loading version 2 ..."
-        time.sleep(delay_ms / 1000)
-        os.kill(command.pid, signal.SIGKILL)
-        command.wait()
-        command.stderr.close()
-        assert client.recommend([]).model_version in (1, 2)
-        assert Repository(repository).live_number() in (1, 2)
-    live = Repository(repository).live_number()
+        command = [sys.executable, "-c", KILLED, step, moment, str(number(repository, 2))]
+        killed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert Repository(repository).live_number() == left
+        assert client.recommend([]).model_version == (2 if step == "load footfall" else 1)
+        if step in ("load ranker", "record_promotion"):
+            assert publish(number(repository, 3), repository).serving
+            assert client.recommend([]).model_version == 3
+            return
     with running_server(repository) as state, Client(state.grpc_url) as client:
-        assert client.recommend([]).model_version == live
+        assert client.recommend([]).model_version == left
         assert publish(number(repository, 2), repository).live == 2
         assert client.recommend([]).model_version == 2
 

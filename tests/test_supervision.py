@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import copied, eventually
+from conftest import copied, eventually, infer
 from test_server_process import serve
 
 from footfall_client import Client
@@ -78,6 +78,7 @@ def test_a_server_that_dies_or_is_stopped_is_started_again_on_its_ports(
     os.kill(before.pid, how)
     assert service.says("supervisor: version 2 serves again")
     assert service.answers() == 2
+    assert infer(service.state, ("item_id", "BYTES", ["1"]))[0] == 200  # over HTTP, through the same door
     assert gone(orphan.pid)
     after = service.state
     assert after.pid != before.pid

@@ -40,7 +40,7 @@ def export(
 
     options = ExportOptions(engine, precision, max_top_k, backend, device, implementation, cache_mib)
     say(f"exporting {checkpoint} for {engine} in {precision}")
-    result = export_version(checkpoint, repository, options)
+    result = export_version(checkpoint, repository, options, say)
     parity = result["parity"]
     compared = parity["reason"]
     if parity["measured"]:

@@ -12,7 +12,7 @@ def versions(
     repository: Annotated[Path, typer.Option(help="The model repository.")],
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions of a model repository: which one is live, which are loaded.
+    """List the versions of a model repository: which one is live, which are loaded, where a rollback goes.
 
     Example: footfall versions --repository model_repository
     """
@@ -27,9 +27,14 @@ def versions(
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("version", "state", "engine", "precision", "items", "NDCG@10", "created")
+    table = Table("version", "state", "engine", "precision", "items", "NDCG@10", "created", "promoted")
     for row in rows:
-        state = "live" if row["live"] else "loaded" if row["loaded"] else ""
+        states = {
+            "live": row["live"],
+            "loaded": row["loaded"] and not row["live"],
+            "rollback": row["rollback"],
+        }
+        state = ", ".join(name for name, holds in states.items() if holds)
         if "error" in row:
             table.add_row(str(row["version"]), state, row["error"])
             continue
@@ -39,6 +44,7 @@ def versions(
             f"{row['items']:,}",
             f"{row['ndcg@10']:.4f}",
             row["created"],
+            ", ".join(row["promoted"]),
         )
         table.add_row(str(row["version"]), state, *facts)
     Console().print(table)

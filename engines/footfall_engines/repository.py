@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, RANKER
+from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError
-from footfall.folder import replacing
+from footfall.folder import placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
 from footfall_engines.version import Version, is_finished
 
 PROMOTIONS = ".promotions.jsonl"
+Say = Callable[[str], None]
+SILENT: Say = lambda line: None  # noqa: E731
 
 
 @dataclass(frozen=True)
@@ -116,25 +118,57 @@ class Repository:
         """model.py of version `number` of the given steps."""
         _write({self.folder / step / str(number) / "model.py": adaptor(step) for step in steps})
 
+    def newest(self, say: Say) -> Version | None:
+        """The newest version that is whole; what is damaged is passed over, and said."""
+        for number in reversed(self.numbers()):
+            try:
+                return self.version(number)
+            except InputError as error:
+                say(f"version {number} is passed over: {error}")
+        return None
+
+    def take_in(self, folder: Path, check: Callable[[], None]) -> int:
+        """Give the finished version in `folder`, which lies on this disk, the next number, in one step.
+
+        `check` is called before, and again where another took that number first.
+        """
+        while True:
+            check()
+            number = self.next_number()
+            self.write_adaptors(number, (PREPROCESS, POSTPROCESS))
+            if placed(folder, self.version_folder(number)):
+                return number
+
     def promotions(self) -> list[dict[str, Any]]:
-        """Every promotion so far, oldest first: version, time."""
+        """Every promotion so far, oldest first: version, time, and `back` where it was a rollback."""
         path = self.folder / PROMOTIONS
         try:
-            return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        except ValueError as error:
+            entries = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+            return [{**entry, "version": int(entry["version"])} for entry in entries]
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not a log of promotions: {error}") from error
 
-    def record_promotion(self, number: int) -> None:
-        line = json.dumps({"version": number, "time": datetime.now(UTC).isoformat(timespec="seconds")})
+    def record_promotion(self, number: int, *, back: bool = False) -> None:
+        entry = {"version": number, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         with replacing(self.folder / PROMOTIONS), (self.folder / PROMOTIONS).open("a") as file:
-            file.write(line + "\n")
+            file.write(json.dumps({**entry, "back": True} if back else entry) + "\n")
 
-    def previous_number(self) -> int | None:
-        """The version that was live before the one that is, if its folder is still there."""
+    def earlier_numbers(self) -> list[int]:
+        """What a rollback may go back to, the nearest first: what was live before and is still there.
+
+        A rollback takes what it leaves, and all that came after its target, out of the line; so a second one goes
+        further back and not forth again.
+        """
+        line: list[int] = []
+        for entry in self.promotions():
+            number = entry["version"]
+            if entry.get("back") and number in line:
+                while line[-1] != number:
+                    line.pop()
+            else:
+                line.append(number)
         live, known = self.live_number(), set(self.numbers())
-        past = [entry["version"] for entry in self.promotions() if entry["version"] != live]
-        kept = [number for number in past if number in known]
-        return kept[-1] if kept else None
+        return [number for number in dict.fromkeys(reversed(line)) if number != live and number in known]
 
     def _taken(self) -> list[int]:
         folders = (self.folder / RANKER).glob("[0-9]*")

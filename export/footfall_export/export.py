@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import torch
 
-from footfall.contract import DEFAULT_MAX_TOP_K, POSTPROCESS, PREPROCESS, RANKER
+from footfall.contract import DEFAULT_MAX_TOP_K, RANKER
 from footfall.errors import InputError, NotReadyError, check_choice
-from footfall.folder import write_manifest, written_aside
+from footfall.folder import aside, write_manifest, writing
 from footfall_engines.engine import ENGINES, load_engine
 from footfall_engines.model_configs import adaptor
-from footfall_engines.repository import Repository
+from footfall_engines.repository import SILENT, Repository, Say
 from footfall_engines.tensorrt_library import check_server_reads_its_plans, library_version
 from footfall_engines.torch_engine import PRECISIONS, TorchEngine
 from footfall_engines.version import (
@@ -81,23 +81,30 @@ class ExportOptions:
                 raise InputError(f"{field.name} {value} is for the torch engine, not for {self.engine}")
 
 
-def export(checkpoint_folder: Path, repository: Path, options: ExportOptions) -> dict[str, Any]:
+def export(
+    checkpoint_folder: Path, repository: Path, options: ExportOptions, say: Say = SILENT
+) -> dict[str, Any]:
     """Write the repository's next version and return its facts; nothing is left where a check fails.
 
+    Its number is taken when it is finished, so that of two exports at once each gets its own.
     Raises InputError where the checkpoint is not of the repository's lineage or the engine is too far from torch.
     """
     checkpoint = Checkpoint.open(checkpoint_folder)
     if options.backend == "tensorrt":
         check_server_reads_its_plans()
     home = Repository(repository)
-    for newest in home.numbers()[-1:]:
-        check_successor(home.version(newest), checkpoint.items, checkpoint.actions, checkpoint.lineage)
-    number = home.next_number()
-    facts = _facts(checkpoint, options)
-    with written_aside(home.version_folder(number)) as folder:
+
+    def check(say: Say = SILENT) -> None:
+        newest = home.newest(say)
+        if newest is not None:
+            check_successor(newest, checkpoint.items, checkpoint.actions, checkpoint.lineage)
+
+    check(say)
+    facts, ranker = _facts(checkpoint, options), home.folder / RANKER
+    with writing(ranker), aside(ranker) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
         write_manifest(folder, KIND, facts)
-        home.write_adaptors(number, (PREPROCESS, POSTPROCESS))
+        number = home.take_in(folder, check)
     return {"version": number, "folder": str(home.version_folder(number)), "parity": parity.as_json()}
 
 

@@ -7,22 +7,25 @@ on disk is the truth at every instant: a restart serves the version that the ens
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS
-from footfall.errors import FootfallError, InputError
-from footfall.folder import MANIFEST, replacing, written_aside
-from footfall_engines.repository import PROMOTIONS, Repository
+from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS, RANKER
+from footfall.errors import FootfallError, InputError, NotReadyError
+from footfall.folder import MANIFEST, aside, replacing, writing
+from footfall_engines.repository import PROMOTIONS, SILENT, Repository, Say
 from footfall_engines.version import Version, check_successor
 from footfall_serving.canary import replay
-from footfall_serving.lock import locked
+from footfall_serving.heartbeat import Heartbeat
+from footfall_serving.lock import is_served, locked
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.state import ServerState, read_state
 
 MODELS = (ENSEMBLE, *COMPOSING_MODELS)
-Say = Callable[[str], None]
+START_TIMEOUT_S = 120.0
+"""Of a server that is started again: as long as one that `serve` starts."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Published:
     serving: bool
 
 
-def publish(folder: Path, repository: Path | None = None, say: Say = lambda line: None) -> Published:
+def publish(folder: Path, repository: Path | None = None, say: Say = SILENT) -> Published:
     """Make the version in `folder` live; it is copied into `repository` as its newest where it lies elsewhere.
 
     `repository` None is the one the folder lies in. Raises InputError where the folder is incomplete, altered, of
@@ -43,38 +46,53 @@ def publish(folder: Path, repository: Path | None = None, say: Say = lambda line
     version = Version.open(folder, verify=True)
     home = Repository.around(folder) if repository is None else Repository(repository)
     with locked(home.folder):
-        own, live, numbers = home.number_of(folder), home.live_number(), home.numbers()
-        neighbours = {number for number in (live, *numbers[-1:]) if number is not None and number != own}
-        for number in sorted(neighbours):
-            _check_lineage(home.version(number), version, own)
-        if own is None:
-            version = _copy(version, home, home.next_number())
-        return _promote(version, home, say)
+        own = home.number_of(folder)
+
+        def check(say: Say = SILENT) -> None:
+            for neighbour in _neighbours(home, own, say):
+                _check_lineage(neighbour, version, own)
+
+        check(say)
+        done = _promote(version if own else _copy(version, home, check), home, say)
+    return _awaited(done, home, say)
 
 
-def rollback(repository: Path, to: int | None = None, say: Say = lambda line: None) -> Published:
+def rollback(repository: Path, to: int | None = None, say: Say = SILENT) -> Published:
     """Make the version that was live before, or version `to`, live again. Raises InputError where there is none."""
     home = Repository(repository)
     if not home.numbers():
         raise InputError(f"{repository} is not a model repository: it has no versions")
     with locked(repository):
-        target = home.previous_number() if to is None else to
-        if target is None:
-            raise InputError(f"{repository} has had no other live version to go back to")
-        if target == home.live_number():
-            raise InputError(f"version {target} is live already")
-        if target not in home.numbers():
-            known = ", ".join(map(str, home.numbers()))
-            raise InputError(f"{repository} has no version {target}; it has {known}")
-        return _promote(home.version(target, verify=True), home, say)
+        target = _before(home, say) if to is None else _named(home, to)
+        done = _promote(target, home, say, back=True)
+    return _awaited(done, home, say)
 
 
-def _promote(version: Version, repository: Repository, say: Say) -> Published:
+def _before(repository: Repository, say: Say) -> Version:
+    """The whole version that was live before the one that is."""
+    for number in repository.earlier_numbers():
+        try:
+            return repository.version(number, verify=True)
+        except InputError as error:
+            say(f"version {number} is passed over: {error}")
+    raise InputError(f"{repository.folder} has had no other live version to go back to")
+
+
+def _named(repository: Repository, number: int) -> Version:
+    if number == repository.live_number():
+        raise InputError(f"version {number} is live already")
+    if number not in repository.numbers():
+        known = ", ".join(map(str, repository.numbers()))
+        raise InputError(f"{repository.folder} has no version {number}; it has {known}")
+    return repository.version(number, verify=True)
+
+
+def _promote(version: Version, repository: Repository, say: Say, *, back: bool = False) -> Published:
     live = repository.live_number()
-    previous = live if live != version.number else repository.previous_number()
+    previous = live if live != version.number else next(iter(repository.earlier_numbers()), None)
     beside = _whole(repository, previous if previous in (live, *repository.loaded_numbers()) else None, say)
     repository.write_adaptors(version.number, (PREPROCESS, POSTPROCESS))
-    state = read_state(repository.folder)
+    state = _answering(repository, version, say)
     with _server(state) as api, _undone_on_failure(repository, api, say):
         repository.write_step_configs([*beside, version])
         if api is not None:
@@ -87,14 +105,55 @@ def _promote(version: Version, repository: Repository, say: Say) -> Published:
             say(f"replaying the canary of version {version.number}")
             replay(api.client, version)
         repository.write_ensemble_config(version)
-        repository.record_promotion(version.number)
+        repository.record_promotion(version.number, back=back)
         if api is not None:
             api.load(ENSEMBLE)
     return Published(version.number, previous, serving=state is not None)
 
 
+def _answering(repository: Repository, version: Version, say: Say) -> ServerState | None:
+    """The repository's server if it answers: no load brings one to life that does not, and some never end."""
+    state = read_state(repository.folder)
+    if state is None:
+        return None
+    with RepositoryApi(state) as api:
+        if Heartbeat(api, version).is_alive():
+            return state
+    say(f"the server does not answer; version {version.number} becomes live on disk, for its next start")
+    return None
+
+
+def _awaited(done: Published, repository: Repository, say: Say) -> Published:
+    """Where somebody serves the repository and his server was down or hung: once it has started on the version."""
+    if done.serving or not is_served(repository.folder):
+        return done
+    say(f"waiting for the server to be started again, with version {done.live}")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and is_served(repository.folder):
+        state = read_state(repository.folder)
+        if state is not None:
+            with RepositoryApi(state) as api, contextlib.suppress(NotReadyError):
+                if Heartbeat(api, repository.version(done.live)).ask() == done.live:
+                    return replace(done, serving=True)
+        time.sleep(0.2)
+    raise NotReadyError(
+        f"version {done.live} is live in {repository.folder}, but its server does not answer with it; what `footfall"
+        " serve` says tells why"
+    )
+
+
+def _neighbours(repository: Repository, own: int | None, say: Say) -> list[Version]:
+    """The newest version and the live one, as far as they are whole and not `own`: a damaged one blocks no other."""
+    numbers, live = repository.numbers(), repository.live_number()
+    newest = None if own is not None and own == numbers[-1] else repository.newest(say)
+    found = {} if newest is None or newest.number == own else {newest.number: newest}
+    if live is not None and live not in (own, *found):
+        found |= {version.number: version for version in _whole(repository, live, say)}
+    return [found[number] for number in sorted(found)]
+
+
 def _whole(repository: Repository, number: int | None, say: Say) -> list[Version]:
-    """The version that is to stay loaded; none where it is damaged, which must not keep another from being live."""
+    """The version, or none where it is damaged, which must not keep another from being live."""
     try:
         return [] if number is None else [repository.version(number)]
     except InputError as error:
@@ -164,9 +223,10 @@ def _check_lineage(other: Version, version: Version, own: int | None) -> None:
         check_successor(other, version.items, version.actions, version.lineage)
 
 
-def _copy(version: Version, repository: Repository, number: int) -> Version:
+def _copy(version: Version, repository: Repository, check: Callable[[], None]) -> Version:
     """What the manifest lists; whatever else lies in the folder was never checked."""
-    with written_aside(repository.version_folder(number)) as folder:
+    ranker = repository.folder / RANKER
+    with writing(ranker), aside(ranker) as folder:
         for name in (*version.manifest["files"], MANIFEST):
             if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
                 raise InputError(
@@ -174,4 +234,5 @@ def _copy(version: Version, repository: Repository, number: int) -> Version:
                 )
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(version.folder / name, folder / name)
+        number = repository.take_in(folder, check)
     return repository.version(number, verify=True)

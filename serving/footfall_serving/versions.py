@@ -12,15 +12,21 @@ from footfall_serving.state import read_state
 
 
 def list_versions(repository: Path) -> list[dict[str, Any]]:
-    """One row a version, ascending. `loaded` is None where no server runs; a broken version has `error` alone."""
+    """One row a version, ascending. `loaded` is None where no server runs; a broken version has `error` alone.
+
+    `promoted` lists when it became live, `rollback` marks where one goes.
+    """
     if not repository.is_dir():
         raise InputError(f"{repository} is not a model repository: there is no such folder")
     home, loaded = Repository(repository), _loaded(repository)
-    live = home.live_number()
+    live, earlier = home.live_number(), home.earlier_numbers()
+    promotions = home.promotions()
     rows = []
     for number in home.numbers():
         row: dict[str, Any] = {"version": number, "live": number == live}
         row["loaded"] = None if loaded is None else number in loaded
+        row["rollback"] = earlier[:1] == [number]
+        row["promoted"] = [entry["time"] for entry in promotions if entry["version"] == number]
         try:
             rows.append(row | _facts(home.version(number)))
         except InputError as error:
