@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from footfall.errors import InputError
 from footfall_models.config import ModelConfig
@@ -125,3 +125,31 @@ def test_impossible_sizes_are_refused(change: dict[str, Any], sentence: str) -> 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(TypeError, match="num_layer"):
         ModelConfig(num_items=3, num_actions=1, num_layer=2)  # type: ignore[call-arg]
+
+
+class ByParity(nn.Module):
+    """Odd items have one thing in common, even ones another, padding nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(3, CONFIG.width, padding_idx=0)
+
+    def forward(self) -> Tensor:
+        kind = torch.cat([torch.zeros(1), torch.arange(30) % 2 + 1]).long()
+        return nn.functional.embedding(kind, self.table.weight)
+
+
+def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
+    made, plain = model("softmax"), model("softmax")
+    ids, feature = made.item_table().detach().clone(), ByParity()
+    made.for_training([feature])
+    expected = nn.functional.normalize(ids + feature(), dim=1)
+    torch.testing.assert_close(made.item_table(), expected)
+    made.item_table()[1].sum().backward()  # type: ignore[no-untyped-call]
+    assert feature.table.weight.grad is not None and feature.table.weight.grad[1].abs().sum() > 0
+    states = made.encode(events(5, 3), "reference").detach()
+    made.for_serving()
+    assert made.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(made.item_table(), expected)
+    torch.testing.assert_close(made.encode(events(5, 3), "reference"), states)
+    assert made.item_table()[0].abs().sum() == 0

@@ -24,7 +24,7 @@ from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
-from footfall_models.model import UnitRows
+from footfall_models.embedding.item_table import ItemRows
 from footfall_models.registry import EncoderName
 from footfall_models.weights import WEIGHTS
 from footfall_training.checkpoint import Checkpoint
@@ -140,13 +140,13 @@ def test_a_validation_brings_the_item_table_to_unit_length_once(
     monkeypatch.setattr(ranking, "BATCH_SCORES", 13 * 20)  # 12 batches of 20 users
     trainer = Trainer(ring, tmp_path, config(ring), TrainOptions())
     tables = []
-    forward = UnitRows.forward
+    forward = ItemRows.forward
 
-    def counted(rows: UnitRows, table: torch.Tensor) -> torch.Tensor:
+    def counted(rows: ItemRows, table: torch.Tensor) -> torch.Tensor:
         tables.append(len(table))
         return forward(rows, table)
 
-    monkeypatch.setattr(UnitRows, "forward", counted)
+    monkeypatch.setattr(ItemRows, "forward", counted)
     trainer._metrics()
     assert tables == [13]
 

@@ -6,6 +6,7 @@ states have the length SCORE_SCALE and, once trained, item rows the length 1.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.utils import parametrize
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
+from footfall_models.embedding.item_table import ItemRows
 from footfall_models.heads.head import Head
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.layout import Layout
@@ -78,28 +80,19 @@ class SequenceModel(nn.Module):
         table: Tensor = self.item_embedding.weight
         return table
 
+    def for_training(self, features: Iterable[nn.Module] = ()) -> None:
+        """From here on items are read and scored by rows of length 1, of ids and `features` (see ItemRows)."""
+        parametrize.register_parametrization(self.item_embedding, "weight", ItemRows(features))
+
+    def for_serving(self) -> None:
+        """After training: the rows become the plain weights that checkpoints and engines know."""
+        parametrize.remove_parametrizations(self.item_embedding, "weight", leave_parametrized=True)
+
     def head(self, name: str) -> Head:
         """One of config.heads."""
         head = self.heads[name]
         assert isinstance(head, Head)
         return head
-
-
-class UnitRows(nn.Module):
-    """Parametrization of a table: every row divided by its length; the padding row stays 0."""
-
-    def forward(self, table: Tensor) -> Tensor:
-        return functional.normalize(table, dim=1)
-
-
-def hold_items_to_unit_length(model: SequenceModel) -> None:
-    """For training: from here on the model reads and scores with item rows of length 1."""
-    parametrize.register_parametrization(model.item_embedding, "weight", UnitRows())
-
-
-def keep_items_at_unit_length(model: SequenceModel) -> None:
-    """After training: the rows of length 1 become the plain weights that checkpoints and engines know."""
-    parametrize.remove_parametrizations(model.item_embedding, "weight", leave_parametrized=True)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -20,7 +20,7 @@ from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cr
 from footfall_models.config import ModelConfig
 from footfall_models.device import find_device, implementation_on
 from footfall_models.heads.head import NextEvents
-from footfall_models.model import SequenceModel, hold_items_to_unit_length, keep_items_at_unit_length
+from footfall_models.model import SequenceModel
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import save_checkpoint
@@ -65,7 +65,7 @@ def train(
     except Diverged:
         (folder / STATE).unlink(missing_ok=True)
         raise
-    keep_items_at_unit_length(trainer.model)
+    trainer.model.for_serving()
     moments = calibration_moments(dataset, options.split, options.validation_users, options.seed)
     calibrate(trainer.model, moments, trainer.device, trainer.implementation)
     fill_priors(trainer.model, dataset, options.split)
@@ -90,7 +90,7 @@ class Trainer:
         self.device = find_device(options.device)
         self.implementation = implementation_on(self.device, options.implementation)
         self.model = SequenceModel(config).to(self.device)
-        hold_items_to_unit_length(self.model)
+        self.model.for_training()
         objective = find_objective(options.objective, self.model.blocks)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
