@@ -111,6 +111,20 @@ def test_movielens_with_colons_needs_no_header(tmp_path: Path) -> None:
     assert events == [("1", "1193", "view"), ("1", "661", "view")]
 
 
+def test_a_spreadsheet_may_say_its_separator_in_a_line_of_its_own(tmp_path: Path) -> None:
+    path = _written(tmp_path, "log.csv", f"\ufeffsep=;\r\nuser_id;item_id;timestamp\r\nu;i,j;{START}\r\n")
+    assert read(path)[0] == [("u", "i,j", "view")]
+
+
+def test_prices_are_read_with_either_decimal_sign(tmp_path: Path) -> None:
+    log = _written(tmp_path, "log.csv", HEADER + "".join(f"u,i{at},{START + at}\n" for at in range(6)))
+    prices = ["4,50", "1.234,50", "1,234.50", "€ 7", "8.25 $", "1,234"]
+    rows = "".join(f"i{at};{price}\n" for at, price in enumerate(prices))
+    read(log, items=_written(tmp_path, "items.csv", f"item_id;price\n{rows}"))
+    read_prices = pl.read_parquet(tmp_path / "out" / "items.parquet")["price"].to_list()
+    assert read_prices == [4.5, 1234.5, 1234.5, 7.0, 8.25, None]
+
+
 @pytest.mark.parametrize(
     ("written", "title"),
     [

@@ -130,6 +130,14 @@ def test_times_that_are_legal_but_odd_are_said(tmp_path: Path) -> None:
     ]
 
 
+def test_an_id_that_may_stand_for_a_missing_value_is_kept_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"user_id,item_id,timestamp\nNULL,i,{START}\nNULL,j,{START + 9}\nu,i,{START}\n")
+    report = prepare([path], tmp_path / "out", PrepareOptions(k_core=1))
+    assert report["events"] == 3
+    assert report["notes"] == ["2 events are of a user called NULL, which may stand for none"]
+
+
 def test_an_ordinary_log_needs_no_note(tmp_path: Path) -> None:
     _, report = items_of(log_of(["a", "b"], tmp_path / "log.csv"), tmp_path / "out")
     assert first_lines(report) == ["2 rows read, 2 events kept; dropped: none"]

@@ -16,7 +16,7 @@ from footfall_data.prepare import PrepareOptions, prepare
 KEEP_ALL: dict[str, Any] = {"k_core": 1, "repeat_seconds": -1, "robot_events_per_minute": 0}
 
 
-def times_of(times: list[Any], tmp_path: Path, **options: Any) -> list[str | None]:
+def times_of(times: list[Any] | pl.Series, tmp_path: Path, **options: Any) -> list[str | None]:
     """What the times become, of a user's events in this order, from Parquet and from CSV alike."""
     log = pl.DataFrame(
         {"user_id": "u", "item_id": [f"i{at}" for at in range(len(times))], "timestamp": times}
@@ -159,6 +159,28 @@ def test_times_that_another_unit_would_explain_are_refused(
     unit: Any, times: list[Any], said: str, tmp_path: Path
 ) -> None:
     assert said in refusal(times, tmp_path, time_unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("times", "row"),
+    [
+        (["2024-01-01 10:00:00", "2024-01-01T10:00:00Z"], 2),
+        (["31/12/2024", "12/31/2024"], 2),
+        (["1700000000", "2024-01-01"], 2),
+        (["1700000000", "NaN", "null"], 2),
+    ],
+)
+def test_of_two_writings_in_one_column_the_second_is_a_bad_row(
+    times: list[str], row: int, tmp_path: Path
+) -> None:
+    said = refusal(times, tmp_path)
+    assert f"timestamp {times[row - 1]!r} in row {row} of" in said
+    assert "--drop-bad-rows" in said
+
+
+def test_times_in_categories_are_texts(tmp_path: Path) -> None:
+    times = pl.Series(["2024-01-31", "2024-02-01"], dtype=pl.Categorical)
+    assert times_of(times, tmp_path) == ["2024-01-31T00:00:00Z", "2024-02-01T00:00:00Z"]
 
 
 def test_rows_whose_time_cannot_be_read_are_dropped_and_counted_where_asked(tmp_path: Path) -> None:

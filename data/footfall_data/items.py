@@ -128,9 +128,17 @@ def _joined(text: str) -> str:
 
 
 def price_of(values: pl.Series) -> pl.Series:
-    """Float64, null where it is no positive number; a leading currency sign is left out."""
+    """Float64, null where it is no positive number; currency signs are left out, 1.234,50 and 1,234.50 are 1234.5.
+
+    3 digits behind a comma may be either: such a price is not known.
+    """
     if values.dtype == pl.String:
-        values = values.str.strip_chars().str.strip_chars_start("$€£")
+        values = values.str.strip_chars("$€£ ")
+        if values.str.contains(",", literal=True).any():
+            with_comma = values.str.extract(r"^(\d{1,3}(?:\.?\d{3})*,\d{1,2})$")
+            comma = with_comma.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+            point = values.str.extract(r"^(\d{1,3}(?:,\d{3})+\.\d+)$").str.replace_all(",", "", literal=True)
+            values = comma.fill_null(point).fill_null(values)
     price = values.cast(pl.Float64, strict=False)
     return price.set(~(price > 0).fill_null(value=False), None)
 

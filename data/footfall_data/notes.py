@@ -5,15 +5,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from footfall.contract import UNKNOWN_TIME
 from footfall.history import Histories
 from footfall.times import iso_time
 from footfall_data.cleaning.dropped import BAD_ROW, DUPLICATE, MISSING, REPEAT, Dropped
+from footfall_data.coding import PackedLog
 from footfall_data.logs.source import Source
 
 SOME = 0.01
 """Share of the rows from which on repeats are more than a tracker that fires twice now and then."""
+NOTHINGS = ("null", "none", "nan", "na", "n/a", "<na>", "\\n", "undefined", "nil")
 UNITS_MS = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1000))
 OLDEST = 631_152_000_000
 """1990, in epoch ms."""
@@ -27,9 +31,11 @@ def summary(rows_read: int, events: int, dropped: Dropped) -> str:
     return f"{rows_read:,} rows read, {events:,} events kept; dropped: {', '.join(lost) or 'none'}"
 
 
-def notes(source: Source, dropped: Dropped, histories: Histories, rows_read: int) -> list[str]:
+def notes(source: Source, dropped: Dropped, packed: PackedLog, rows_read: int) -> list[str]:
     """A sentence each for what was left out or merged and for what is unusual; none for an ordinary log."""
-    found = []
+    histories = packed.histories
+    items = np.bincount(histories.item, minlength=len(packed.item_ids) + 1)[1:]
+    found = _nobodies("user", packed.user_ids, histories.lengths) + _nobodies("item", packed.item_ids, items)
     if dropped.counts[MISSING]:
         found.append(f"missing fields by column: {_counted(dropped.missing)}")
     if source.empty:
@@ -48,6 +54,15 @@ def notes(source: Source, dropped: Dropped, histories: Histories, rows_read: int
             f"{repeated:,} rows are the same user, item and action again{why} (--repeat-seconds -1 keeps them)"
         )
     return found + _odd_times(histories)
+
+
+def _nobodies(role: str, ids: pl.Series, events: NDArray[np.int64]) -> list[str]:
+    """Ids that a database or pandas writes for a missing value."""
+    at = np.flatnonzero(ids.str.to_lowercase().is_in(NOTHINGS).to_numpy())
+    return [
+        f"{events[place]:,} events are of a {role} called {ids[int(place)]}, which may stand for none"
+        for place in at
+    ]
 
 
 def _odd_times(histories: Histories) -> list[str]:

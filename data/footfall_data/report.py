@@ -34,7 +34,7 @@ def describe(
     counts = np.bincount(histories.action, minlength=len(packed.action_names) + 1)[1:]
     return {
         "summary": summary(log.rows_read, histories.num_events, dropped),
-        "notes": [*log.notes, *notes(source, dropped, histories, log.rows_read)],
+        "notes": [*log.notes, *notes(source, dropped, packed, log.rows_read)],
         "preset": {"name": source.preset.name, "found_by": source.found_by},
         "columns": source.columns.named(),
         "files": [file.name for file in source.files],

@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ MARKS = (
 UTF8 = ("utf-8", "utf-8-sig")
 MANY_CHARACTERS = ("::",)
 """Separators that polars cannot take."""
+SEPARATOR_LINE = re.compile("^\ufeff?sep=(.)$")
+"""Spreadsheets write it before the header."""
 KEY_LINES = 10_000
 """Lines of a JSON file that are looked at for its keys."""
 
@@ -96,6 +99,9 @@ class Opening:
                 file.path, "it holds bytes of 0; UTF-16 is read with --encoding utf-16-le or utf-16-be"
             )
         separator = _separator(first, SEPARATORS[file.suffix])
+        if (said := SEPARATOR_LINE.match(first)) and blank + 1 < len(head):
+            blank, separator = blank + 1, said[1]
+            first = head[blank].rstrip("\r\n")
         # A quote inside a tab-separated field is text, not quoting.
         quoted = separator not in ("\t", *MANY_CHARACTERS) and has_quotes(file.content)
         text = _text(first, separator, quoted, blank, self.preset, file)

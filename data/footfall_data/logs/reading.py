@@ -17,7 +17,7 @@ from footfall_data.ids import as_text, is_json, join_numbers
 from footfall_data.items import ItemFacts
 from footfall_data.logs.files import LogFile
 from footfall_data.logs.opening import scanning
-from footfall_data.logs.presets import REQUIRED_ROLES, Columns
+from footfall_data.logs.presets import Columns
 from footfall_data.logs.times import ANY_TIME, ORDER, TimeFormat, TimeUnit, detect_time_format
 
 BATCH_ROWS = 1_000_000
@@ -165,6 +165,8 @@ class LogReader:
 
     def _times(self, values: pl.Series, place: Place) -> tuple[pl.Series, pl.Series | None]:
         """Epoch ms (or places in order) Int64, null where missing or bad; and which are bad, None where none is."""
+        if values.dtype in (pl.Categorical, pl.Enum, pl.Binary):
+            values = values.cast(pl.String, strict=False)
         if values.dtype == pl.String:
             values = values.replace("", None)
         if values.null_count() == len(values):
@@ -239,7 +241,7 @@ class LogReader:
                     f"row {examples[0]['row']} of {place.file.path}: {reason} among {examples[0]['values']}"
                 )
             if reason == MISSING:
-                for role in REQUIRED_ROLES:
+                for role in (*CODED_ROLES, "time"):
                     empty = (
                         group[role].is_null() if role == "time" else group[role].replace("", None).is_null()
                     )

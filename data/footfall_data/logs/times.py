@@ -72,7 +72,8 @@ def detect_time_format(
     numbers = _as_float(sample).drop_nulls()
     if len(numbers) * 2 >= len(sample):
         return _format_of_numbers(sample, numbers, where)
-    return _format_of_texts(values, sample, where)
+    of_texts = _format_of_texts(values, sample, where)
+    return of_texts if of_texts or numbers.is_empty() else _format_of_numbers(sample, numbers, where)
 
 
 def _format_of_numbers(sample: pl.Series, numbers: pl.Series, where: str) -> TimeFormat:
@@ -97,18 +98,16 @@ def _format_of_texts(values: pl.Series, sample: pl.Series, where: str) -> TimeFo
     if not found:
         return None
     if len(found) > 1:
-        counts = {text: _known(read_text(values, text)) for text in found}
-        found = [text for text, count in counts.items() if count == max(counts.values())]
+        known = {text: read_text(values, text) >= 0 for text in found}
+        most = max(int(of_text.sum()) for of_text in known.values())
+        found = [text for text in found if known[text].sum() == most]
+        found = [text for text in found if (known[text] & known[found[0]]).any()]  # other texts are bad rows
     if len(found) > 1:
         raise InputError(
             f"{where} holds times such as {shortened(sample[0], 40)!r}, of which day and month cannot be told apart: "
             f"say with --time-format whether that is {' or '.join(repr(text) for text in found)}"
         )
     return TimeFormat(text_format=found[0])
-
-
-def _known(time: pl.Series) -> int:
-    return int((time >= 0).sum())
 
 
 def _digits(values: pl.Series) -> pl.Series:
