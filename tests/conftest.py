@@ -35,6 +35,7 @@ from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.evaluation.ranking import Targets
+from footfall_training.options import TrainOptions
 from footfall_training.train import fill_priors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,7 +108,7 @@ def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName
             torch.nn.init.normal_(parameter, std=0.5)
     fill_priors(model, dataset, "leave_one_out")
     samples = newest(Targets.of(dataset, "leave_one_out", "validation", 64).histories, MAX_LENGTH)
-    save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.0}})
+    save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.0}}, TrainOptions())
     return out
 
 

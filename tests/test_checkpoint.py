@@ -15,6 +15,9 @@ from footfall_models.model import SequenceModel
 from footfall_models.weights import CONFIG, WEIGHTS, load_config
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.evaluation.ranking import Targets
+from footfall_training.options import TrainOptions
+
+OPTIONS = TrainOptions(split="leave_one_out", seed=7, learning_rate=0.01)
 
 
 def save(dataset: Dataset, out: Path) -> SequenceModel:
@@ -22,7 +25,7 @@ def save(dataset: Dataset, out: Path) -> SequenceModel:
     model = SequenceModel(ModelConfig(len(dataset.items), len(dataset.actions), width=8, max_length=6))
     model.get_buffer("heads.action.scale").fill_(1.5)
     samples = Targets.of(dataset, "leave_one_out", "validation", 5).histories
-    save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.25}})
+    save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.25}}, OPTIONS)
     return model
 
 

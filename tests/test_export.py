@@ -28,6 +28,7 @@ from footfall_engines.repository import Repository
 from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version
 from footfall_export.export import ExportOptions, export
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
+from footfall_training.options import TrainOptions
 
 
 def exported(checkpoint: Path, repository: Path, **options: str) -> Version:
@@ -119,7 +120,7 @@ def test_an_engine_too_far_from_torch_is_no_version(
     model = checkpoint.load_model()
     with torch.no_grad():
         model.item_embedding.weight *= 100  # scores of hundreds: half precision is off by more than it may be
-    save_checkpoint(tmp_path / "loud", model, dataset, checkpoint.samples, checkpoint.metrics)
+    save_checkpoint(tmp_path / "loud", model, dataset, checkpoint.samples, checkpoint.metrics, TrainOptions())
     with pytest.raises(InputError, match="the fp16 torch engine differs from torch by up to"):
         exported(tmp_path / "loud", tmp_path / "repository", engine="torch", precision="fp16")
     assert Repository(tmp_path / "repository").numbers() == []

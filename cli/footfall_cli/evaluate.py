@@ -15,8 +15,9 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `footfall train`.")],
     dataset: Annotated[Path, typer.Argument(help="A folder written by `footfall prepare`.")],
     split: Annotated[
-        Literal["leave_one_out", "time"], typer.Option(help="How events are held out.")
-    ] = "leave_one_out",
+        Literal["leave_one_out", "time"] | None,
+        typer.Option(help="How events are held out; left out: as the checkpoint was trained."),
+    ] = None,
     part: Annotated[Literal["test", "validation"], typer.Option(help="Which held-out event.")] = "test",
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Rank items of the history too.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",

@@ -17,6 +17,10 @@ def train(
     dataset: Annotated[Path, typer.Argument(help="A folder written by `footfall prepare`.")],
     out: Annotated[Path, typer.Option(help="The checkpoint's folder, to be made.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A checkpoint of the same lineage whose weights to begin with."),
+    ] = None,
     width: Annotated[int, typer.Option(help="Width of embeddings and layers.")] = ModelConfig.width,
     num_layers: Annotated[int, typer.Option("--layers", help="Transformer blocks.")] = ModelConfig.num_layers,
     num_heads: Annotated[int, typer.Option("--heads", help="Attention heads.")] = ModelConfig.num_heads,
@@ -67,6 +71,7 @@ def train(
 
     Example: footfall train dataset --out checkpoint --epochs 10
     """
+    from footfall_training.checkpoint import Checkpoint
     from footfall_training.train import train as train_model
 
     data = Dataset.open(dataset)
@@ -99,7 +104,8 @@ def train(
         implementation=implementation,
         precision=precision,
     )
-    metrics = train_model(data, out, config, options, resume=resume)
+    begun = Checkpoint.open(source) if source else None
+    metrics = train_model(data, out, config, options, resume=resume, source=begun)
     best = metrics["validation"]
     text = (
         f"{out}: validation Recall@10 {best['recall@10']:.4f}, NDCG@10 {best['ndcg@10']:.4f} at epoch"

@@ -23,7 +23,8 @@ from typing import Any, TextIO
 from footfall.errors import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMATS = {"dataset": 1, "checkpoint": 2, "version": 1}
+"""Of each kind; goes up when older folders would be misread: checkpoints of 1 do not say what they learnt from."""
 PARTIAL = re.compile(r"\.partial-[0-9a-f]{8}")
 LOCK = "lock"
 CONTENT = "content"
@@ -209,7 +210,7 @@ def write_manifest(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    manifest = {"format": FORMAT, "kind": kind, **fields, "files": files}
+    manifest = {"format": FORMATS[kind], "kind": kind, **fields, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
@@ -227,8 +228,11 @@ def read_manifest(folder: Path, kind: str, *, verify: bool = False) -> dict[str,
         raise InputError(f"{path} is not valid JSON: {error}") from error
     if manifest.get("kind") != kind:
         raise InputError(f"{folder} holds a {manifest.get('kind')}, expected a {kind}")
-    if manifest.get("format") != FORMAT:
-        raise InputError(f"{folder} has format {manifest.get('format')}, this Footfall reads {FORMAT}")
+    if manifest.get("format") != FORMATS[kind]:
+        raise InputError(
+            f"{folder} is a {kind} of format {manifest.get('format')}, this Footfall reads {FORMATS[kind]}:"
+            " make it again"
+        )
     for name, facts in manifest["files"].items():
         _check_file(folder / name, facts, verify)
     return manifest

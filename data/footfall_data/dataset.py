@@ -1,5 +1,6 @@
 """Dataset: the folder `footfall prepare` writes and everything after it reads, memory-mapped."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,21 @@ class Dataset:
     @property
     def rules(self) -> HistoryRules:
         return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
+
+    @property
+    def cleaning(self) -> dict[str, Any]:
+        """The rules of cleaning by name: repeat_ms, robot_events_per_minute, k_core."""
+        rules = dict(self.report["rules"])
+        return {**rules.pop("history"), **rules}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the events, their vocabularies and splits, hexadecimal; users' ids are no part of it."""
+        names = sorted(
+            name for name in self.manifest["files"] if name.endswith(".npy") and "users" not in name
+        )
+        facts = [f"{name} {self.manifest['files'][name]['sha256']}" for name in names]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     @property
     def lineage(self) -> str:

@@ -10,20 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from footfall.folder import read_manifest, write_manifest, written_aside
+from footfall.errors import InputError
+from footfall.folder import MANIFEST, read_manifest, write_manifest, written_aside
 from footfall.history import Histories, HistoryRules
 from footfall.vocabulary import Vocabulary
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_models.weights import CONFIG, WEIGHTS, load_config, load_weights, weights_file
+from footfall_training.learnt import Learnt
+from footfall_training.options import TrainOptions
 
 KIND = "checkpoint"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Files: config.json, weights.safetensors, items/, actions/, items.parquet, samples.npz, metrics.json."""
+    """A trained model. config.json tells its family (encoder) and heads; manifest.json the training options,
+    among them objective, split and seed, and what it has learnt from (see Learnt).
+
+    Files: config.json, weights.safetensors, items/, actions/, items.parquet, samples.npz, metrics.json.
+    """
 
     folder: Path
     manifest: dict[str, Any]
@@ -54,6 +61,23 @@ class Checkpoint:
         return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
 
     @property
+    def options(self) -> TrainOptions:
+        """How it was trained. Raises InputError where an option is none of this Footfall's."""
+        try:
+            return TrainOptions(**self.manifest["options"])
+        except TypeError as error:
+            raise InputError(f"{self.folder / MANIFEST} is not of this Footfall: {error}") from error
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """SHA-256, hexadecimal."""
+        return str(self.manifest["files"][WEIGHTS]["sha256"])
+
+    @property
+    def learnt(self) -> Learnt:
+        return Learnt(**self.manifest["learnt"])
+
+    @property
     def lineage(self) -> str:
         return str(self.manifest["lineage"])
 
@@ -75,10 +99,18 @@ def save_checkpoint(
     dataset: Dataset,
     samples: Histories,
     metrics: dict[str, Any],
+    options: TrainOptions,
     *,
+    source: Learnt | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write `model` and what it needs of `dataset` as one finished folder."""
+    """Write `model` and what it needs of `dataset` as one finished folder.
+
+    source: what the checkpoint that training began with had learnt. Raises InputError where a weight is not finite.
+    """
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{target} is not written: {name} of its model is not finite")
     with written_aside(target, overwrite=overwrite) as folder:
         (folder / CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
         (folder / WEIGHTS).write_bytes(weights_file(model))
@@ -96,7 +128,8 @@ def save_checkpoint(
         facts = {
             "lineage": dataset.lineage,
             "repeat_ms": dataset.rules.repeat_ms,
-            "dataset": dataset.items.fingerprint(),
+            "options": asdict(options),
+            "learnt": asdict(Learnt.of(dataset, options.split, source)),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_manifest(folder, KIND, facts)

@@ -69,11 +69,12 @@ class TrainingProgress:
         self._bar.update(self._task, epoch=epoch + 1, loss=f"{sum(losses.values()):.3f}", rate=f"{rate:,.0f}")
 
     def validation(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """`epoch`: how many are done."""
         for name, value in metrics.items():
             self._writer.add_scalar(f"validation/{name.replace('@', '_at_')}", value, step)
         if is_quiet():
             return
-        self._bar.console.print(f"epoch {epoch + 1}: validation NDCG@10 {metrics['ndcg@10']:.4f}")
+        self._bar.console.print(f"epoch {epoch}: validation NDCG@10 {metrics['ndcg@10']:.4f}")
 
 
 def _say_nothing_of_the_disk(args: threading.ExceptHookArgs) -> None:

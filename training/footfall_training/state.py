@@ -18,13 +18,16 @@ SAVED = "what was saved before is kept for --resume"
 
 @dataclass
 class TrainingState:
-    """`batch` counts the batches done in `epoch`; best_* belong to the best validation so far."""
+    """`batch` counts the batches done since the last of `epoch` whole epochs; best_* belong to the best validation.
+
+    best_epoch: epochs done by then, 0 for the weights of a warm start.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     best_ndcg: float = -1.0
-    best_epoch: int = -1
+    best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -23,7 +23,7 @@ from footfall_models.heads.head import NextEvents
 from footfall_models.model import SequenceModel
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
-from footfall_training.checkpoint import save_checkpoint
+from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.divergence import Diverged, DivergenceWatch, first_not_finite
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
@@ -32,6 +32,7 @@ from footfall_training.objectives import find_objective
 from footfall_training.options import TrainOptions
 from footfall_training.progress import SCALARS_EVERY, TrainingProgress
 from footfall_training.state import SAVED, STATE, load_state, save_state
+from footfall_training.warm_start import check_source, start_from
 
 NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""
@@ -42,9 +43,18 @@ FINAL_RATE = 0.1
 
 
 def train(
-    dataset: Dataset, out: Path, config: ModelConfig, options: TrainOptions, *, resume: bool = False
+    dataset: Dataset,
+    out: Path,
+    config: ModelConfig,
+    options: TrainOptions,
+    *,
+    resume: bool = False,
+    source: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train on `dataset` and write a finished checkpoint to `out`; returns its metrics.
+
+    source: the checkpoint of the same lineage whose weights the model begins with; then `out` is no worse on the
+    validation than these are. Raises InputError where they do not fit or have learnt what the split holds out.
 
     The run's state lies in `<out>.training` until then; `resume` goes on from it to the same weights, bit-equal
     on a CPU; its TensorBoard scalars stay. Raises InputError where such a state or `out` is in the way, or the
@@ -57,7 +67,7 @@ def train(
         raise InputError(f"{out} exists already; name another folder")
     if (folder / STATE).exists() and not resume:
         raise InputError(f"{folder} holds an unfinished run; go on with --resume or remove it")
-    trainer = Trainer(dataset, folder, config, options)
+    trainer = Trainer(dataset, folder, config, options, source)
     make_folder(folder)
     try:
         with writing(folder, SAVED):
@@ -72,7 +82,8 @@ def train(
     samples = newest(
         Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
     )
-    save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics)
+    learnt = source.learnt if source else None
+    save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics, options, source=learnt)
     (folder / STATE).unlink()
     if metrics["diverged"]:
         raise Diverged(
@@ -84,12 +95,24 @@ def train(
 class Trainer:
     """One run: model, optimizer, data and how far it is."""
 
-    def __init__(self, dataset: Dataset, folder: Path, config: ModelConfig, options: TrainOptions) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        config: ModelConfig,
+        options: TrainOptions,
+        source: Checkpoint | None = None,
+    ) -> None:
         torch.manual_seed(options.seed)
         self.folder, self.config, self.options = folder, config, options
         self.device = find_device(options.device)
         self.implementation = implementation_on(self.device, options.implementation)
-        self.model = SequenceModel(config).to(self.device)
+        self.model = SequenceModel(config)
+        if source is not None:
+            check_source(source, dataset, config, options.split)
+            start_from(self.model, source)
+        self.model.to(self.device)
+        self._is_warm = source is not None
         self.model.for_training()
         objective = find_objective(options.objective, self.model.blocks)
         self.optimizer = torch.optim.AdamW(
@@ -105,8 +128,8 @@ class Trainer:
         share = self._draw / self._draw.sum()
         self._log_q = torch.log(share * options.num_negatives).float()
         self._identity = {
-            "dataset": dataset.items.fingerprint(),
-            "events": dataset.histories.num_events,
+            "dataset": dataset.fingerprint,
+            "from": source.weights_fingerprint if source else None,
             **asdict(config),
             **asdict(options),
         }
@@ -125,6 +148,8 @@ class Trainer:
         diverged = None
         with TrainingProgress(self.folder, self.options.epochs, self.num_batches, done) as progress:
             try:
+                if self._is_warm and self.state.step == 0:
+                    self._validate(progress)
                 while self.state.epoch < self.options.epochs and not self._stalled():
                     self._train_epoch(progress)
                     self._validate(progress)
@@ -136,13 +161,13 @@ class Trainer:
             return {
                 "diverged": diverged,
                 "validation": self._metrics(),
-                "best_epoch": self.state.best_epoch + 1,
+                "best_epoch": self.state.best_epoch,
                 "epochs": self.state.epoch,
                 "events_per_second": progress.events / max(progress.seconds, 1e-9),
             }
 
     def _stalled(self) -> bool:
-        return self.state.epoch - self.state.best_epoch > self.options.patience
+        return self.state.epoch - self.state.best_epoch >= self.options.patience
 
     def _train_epoch(self, progress: TrainingProgress) -> None:
         options, state = self.options, self.state
@@ -158,6 +183,8 @@ class Trainer:
                 self._check_finite()
             if state.step % options.save_every == 0:
                 self.save()
+        self._check_finite()
+        state.epoch, state.batch = state.epoch + 1, 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the weights; the losses before it."""
@@ -216,11 +243,11 @@ class Trainer:
             )
 
     def _validate(self, progress: TrainingProgress) -> None:
-        self._check_finite()
+        """Keep the weights where they are the best so far."""
         state = self.state
         if (name := first_not_finite(self.model)) is not None:
             raise Diverged(
-                f"training diverged: after step {state.step}, in epoch {state.epoch + 1}, {name} is not finite;"
+                f"training diverged: after step {state.step}, in epoch {state.epoch}, {name} is not finite;"
                 " train with a lower --learning-rate"
             )
         metrics = self._metrics()
@@ -228,7 +255,6 @@ class Trainer:
         if metrics["ndcg@10"] > state.best_ndcg:
             weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             state.best_ndcg, state.best_epoch, state.best_weights = metrics["ndcg@10"], state.epoch, weights
-        state.epoch, state.batch = state.epoch + 1, 0
         self.save()
 
     def _metrics(self) -> dict[str, float]:

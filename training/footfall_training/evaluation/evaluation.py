@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from footfall.errors import InputError
 from footfall.metrics import probability_metrics, ranking_metrics
 from footfall_data.dataset import Dataset, SplitName
@@ -19,30 +21,33 @@ from footfall_training.evaluation.scorer import ModelScorer
 def evaluate(
     checkpoint_folder: Path,
     dataset: Dataset,
-    split: SplitName,
+    split: SplitName | None,
     part: Part,
     *,
     keep_seen: bool = False,
     device: str = "cpu",
     implementation: ImplementationName | None = None,
 ) -> dict[str, Any]:
-    """{"users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
+    """{"split": str, "users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
 
-    implementation: of the kernels; None: the device's.
-    Raises InputError where the checkpoint was trained on other vocabularies than the data set's, NotReadyError
-    where the device is not there.
+    split None: the one the checkpoint was trained on. implementation: of the kernels; None: the device's.
+    Items and actions that are newer than the checkpoint it does not read and cannot find; where a history has no
+    others it gives the list for an empty one, as the server does. Raises InputError where the checkpoint may have
+    learnt from what it is asked to predict, NotReadyError where the device is not there.
     """
     torch_device = find_device(device)
     checkpoint = Checkpoint.open(checkpoint_folder)
+    split = split or checkpoint.learnt.split
     for kind, known, needed in (
         ("items", checkpoint.items, dataset.items),
         ("actions", checkpoint.actions, dataset.actions),
     ):
-        if known.fingerprint() != needed.fingerprint():
+        if not known.is_prefix_of(needed):
             raise InputError(
                 f"{checkpoint_folder} knows {len(known)} {kind}, {dataset.folder} has {len(needed)} others or in"
-                " another order: evaluate on the data set it was trained on"
+                " another order: evaluate on the data set it was trained on, or on one that extends it"
             )
+    checkpoint.learnt.check_asked(str(checkpoint_folder), dataset, split, part)
     targets = Targets.of(dataset, split, part)
     num_items = len(dataset.items)
     training = training_histories(dataset, split)
@@ -60,7 +65,12 @@ def evaluate(
         name: ranking_metrics(rank_targets(scorer, targets, num_items, keep_seen=keep_seen))
         for name, scorer in scorers.items()
     }
-    return {"users": len(targets), "ranking": ranking, "actions": _action_metrics(model, targets, dataset)}
+    return {
+        "split": split,
+        "users": len(targets),
+        "ranking": ranking,
+        "actions": _action_metrics(model, targets, dataset),
+    }
 
 
 def _action_metrics(
@@ -71,7 +81,9 @@ def _action_metrics(
     metrics: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(dataset.actions, start=1):
         happened = targets.next_action == index
-        scores = probability_metrics(probability[:, index - 1], happened)
+        known_action = index <= probability.shape[1]
+        said = probability[:, index - 1] if known_action else np.zeros(len(targets))
+        scores = probability_metrics(said, happened)
         known = {score: None if math.isnan(value) else value for score, value in scores.items()}
         metrics[name.decode()] = {"share": float(happened.mean()), **known}
     return metrics

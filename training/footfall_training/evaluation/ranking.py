@@ -65,6 +65,8 @@ def rank_targets(
         offsets = targets.histories.offsets
         histories = slices(targets.histories, offsets[start:end], offsets[start + 1 : end + 1])
         scores = scorer.scores(histories)
+        unknown = num_items + 1 - scores.shape[1]  # newer than the scorer: without a score
+        scores = np.pad(scores, ((0, 0), (0, unknown)), constant_values=-np.inf) if unknown else scores
         ranks[start:end] = _rank(scores, histories, targets.next_item[start:end], keep_seen)
     return ranks
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall.history import Histories, model_input, slices
+from footfall.history import Histories, model_input, select, slices
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
@@ -17,7 +17,7 @@ BATCH_HISTORIES = 512
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """Expects non-empty histories."""
+    """Events of items and actions that the model does not know are not read, as in a server."""
 
     model: SequenceModel
     device: torch.device
@@ -26,19 +26,28 @@ class ModelScorer:
     def scores(self, histories: Histories) -> NDArray[np.float32]:
         """Of every item: float32 [users, num_items + 1]."""
         with torch.inference_mode():
-            scores: NDArray[np.float32] = (self.hidden(histories) @ self.model.item_table().T).cpu().numpy()
-        return scores
+            scores = self.hidden(histories) @ self.model.item_table().T
+            scores = torch.where(self._empty(histories), self.model.item_popularity, scores)
+        found: NDArray[np.float32] = scores.cpu().numpy()
+        return found
 
     def action_probability(self, histories: Histories) -> NDArray[np.float64]:
         """Of each next action, calibrated: float64 [users, num_actions]."""
         with torch.inference_mode():
-            probability = self.model.head("action").describe(self.hidden(histories))
+            head = self.model.head("action")
+            probability = torch.where(
+                self._empty(histories), head.prior, head.describe(self.hidden(histories))
+            )
         said: NDArray[np.float64] = probability.double().cpu().numpy()
         return said
 
     def hidden(self, histories: Histories) -> Tensor:
-        """The state after each history's last event: float [users, width], on the model's device."""
+        """The state after each history's last event: float [users, width], on the model's device.
+
+        Of a history without any it means nothing.
+        """
         self.model.eval()
+        histories = self._known(histories)
         offsets = histories.offsets
         parts = []
         with torch.inference_mode():
@@ -49,6 +58,18 @@ class ModelScorer:
                 )
         return torch.cat(parts)
 
+    def _known(self, histories: Histories) -> Histories:
+        config = self.model.config
+        return select(
+            histories, (histories.item <= config.num_items) & (histories.action <= config.num_actions)
+        )
+
+    def _empty(self, histories: Histories) -> Tensor:
+        """bool [users, 1]"""
+        return torch.from_numpy(self._known(histories).lengths == 0).to(self.device).unsqueeze(1)
+
     def _encode(self, histories: Histories) -> Tensor:
         inputs = PackedInputs.of(model_input(histories, self.model.config.max_length), self.device)
+        if not histories.num_events:
+            return torch.zeros(histories.num_users, self.model.config.width, device=self.device)
         return self.model.encode(inputs, self.implementation)[inputs.offsets[1:] - 1]
