@@ -202,7 +202,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
     program = Path(sys.executable).with_name("footfall")
     command = [str(program), "export", str(tiny_checkpoint), "--repository", str(tmp_path)]
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(tmp_path.glob("ranker/.partial-1-*")):
+    while not list(tmp_path.glob("ranker/.partial-*")):
         assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
@@ -218,8 +218,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_version(
 ) -> None:
     run = run_export(tiny_checkpoint, tmp_path / "repository", engine, limit_bytes=1_000)
     assert run.returncode == 1
-    folder = tmp_path / "repository" / "ranker" / "1"
-    sentence = f"footfall: {folder} cannot be written, nothing is left of it: File too large"
+    folder = tmp_path / "repository" / "ranker"
+    sentence = f"footfall: {folder} cannot be written, nothing is left of the new version: File too large"
     assert run.stderr.splitlines()[-1] == sentence
     assert "Traceback" not in run.stderr
     assert list((tmp_path / "repository" / "ranker").iterdir()) == []
