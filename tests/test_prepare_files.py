@@ -197,6 +197,14 @@ def test_bad_rows_are_dropped_and_counted_where_asked(name: str, bad: list[bytes
     assert [example["row"] for example in report["dropped"]["unreadable row"]["examples"]][:2] == [3, 5]
 
 
+@pytest.mark.parametrize("first", ["u", "u,i,1,2", ",,", ""])
+def test_a_first_row_of_another_width_changes_nothing_for_the_others(first: str, tmp_path: Path) -> None:
+    path = _written(tmp_path, "log.csv", HEADER + f"{first}\nu,i,{START}\nu,j,{START + 9}\n")
+    events, report = read(path, drop_bad_rows=first == "u,i,1,2")
+    assert events == [("u", "i", "view"), ("u", "j", "view")]
+    assert report["rows_read"] == (2 if not first.strip(",") else 3)
+
+
 def test_a_row_that_ends_early_is_a_missing_field_and_separators_alone_are_no_row(tmp_path: Path) -> None:
     path = _written(tmp_path, "log.csv", HEADER + f"u,i,{START}\nu,j\n,,\nu,k,{START + 9}\n,,\n\n")
     events, report = read(path)

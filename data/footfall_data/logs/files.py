@@ -28,13 +28,15 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Text:
-    """How the columns of a CSV or TSV lie: their names, what parts them, the lines before the first row, whether
-    quotes enclose fields, and the columns with spaces around their names, which their values have too.
+    """How the columns of a CSV or TSV lie: their names, what parts them, the lines before the first row and whether
+    the last of them is a header, whether quotes enclose fields, and the columns with spaces around their names, which
+    their values have too.
     """
 
     columns: tuple[str, ...]
     separator: str
     skipped_lines: int
+    has_header: bool
     quoted: bool
     padded: tuple[str, ...] = ()
 
@@ -92,13 +94,15 @@ class LogFile:
             return pl.scan_parquet(self.content, glob=False, hive_partitioning=False)
         if self.text is None:
             return pl.scan_ndjson(self.content, schema=dict.fromkeys(columns, pl.String()))
+        names = list(self.text.columns)
         return pl.scan_csv(
             self.content,
             separator=self.text.separator,
             quote_char='"' if self.text.quoted else None,
-            schema=dict.fromkeys(self.text.columns, pl.String()),
-            has_header=False,
-            skip_lines=self.text.skipped_lines,
+            infer_schema=False,
+            has_header=self.text.has_header,
+            with_column_names=lambda _: names,
+            skip_lines=self.text.skipped_lines - self.text.has_header,
             glob=False,
         )
 

@@ -117,14 +117,15 @@ class Opening:
         return replace(
             file,
             content=self._rewritten(file, encoding, text, layout),
-            text=replace(text, separator=",", quoted=True, skipped_lines=0),
+            text=replace(text, separator=",", quoted=True, skipped_lines=1, has_header=True),
         )
 
     def _rewritten(self, file: LogFile, encoding: str, text: Text, layout: Layout) -> Path:
-        """A CSV of the rows in UTF-8, a blank line for a bad one so that rows keep their numbers."""
+        """A CSV of header and rows in UTF-8, a blank line for a bad one so that rows keep their numbers."""
         copy = self._copy_of(file)
         with _lines(file.content, encoding) as lines, copy.open("w", encoding="utf-8", newline="") as out:
             writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(text.columns)
             waiting = islice(lines, text.skipped_lines, None)
             for number, row in enumerate(rows(waiting, layout, len(text.columns)), start=1):
                 if isinstance(row, BadRow):
@@ -238,10 +239,15 @@ def _text(first: str, separator: str, quoted: bool, blank: int, preset: Preset |
     names = [name.strip().strip('"') if quoted else name.strip() for name in names]
     for known in PRESETS if preset is None else (preset,):
         if _lacks_header(names, separator, known):
-            return Text(known.headerless, separator, blank, quoted)
+            return Text(known.headerless, separator, blank, False, quoted)
     columns = tuple(_unique(names))
     return Text(
-        columns, separator, blank + 1, quoted, tuple(c for c, p in zip(columns, padded, strict=True) if p)
+        columns,
+        separator,
+        blank + 1,
+        True,
+        quoted,
+        tuple(c for c, p in zip(columns, padded, strict=True) if p),
     )
 
 

@@ -120,7 +120,7 @@ def compact_format(digits: pl.Series) -> str | None:
     lengths = digits.str.len_bytes()
     for length, text in COMPACT_FORMATS.items():
         dates = digits.filter((lengths == length) & digits.str.contains(COMPACT_YEARS))
-        if len(dates) * 2 > len(digits) and _known(dates, text) * 2 > len(digits):
+        if len(dates) * 2 > len(digits) and _known(dates, text) * 2 >= len(digits):
             return text
     return None
 
