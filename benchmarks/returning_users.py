@@ -44,9 +44,10 @@ def main() -> None:
         name: engine(config, options.device, size) for name, size in (("cache", CACHE_BYTES), ("none", 0))
     }
     events = np.random.default_rng(0).integers(
-        (1, 1, 1, 1), (options.items, 5, 40, 900), (options.users, total, 4)
+        (1, 1, 1, 1, 1), (options.items, 5, 40, 40, 900), (options.users, total + 1, 5)
     )
-    events[:, :, 3] = events[:, :, 3].cumsum(axis=1)
+    time = events[:, :, 4].cumsum(axis=1)
+    events = np.concatenate([events[:, :-1, :4], time[:, :-1, None], time[:, 1:, None]], axis=2)
     busy = busy_cores()
     times: dict[str, list[float]] = {name: [] for name in engines}
     for visit in range(WARM_UP_VISITS + options.visits):
@@ -75,9 +76,9 @@ def engine(config: ModelConfig, device: str, cache_bytes: int) -> TorchEngine:
 
 
 def visit_of(events: Any) -> Batch:
-    """[users, events, 4] -> a batch in which every user gives a name."""
+    """[users, events, 6] -> a batch in which every user gives a name."""
     users, length = events.shape[:2]
-    columns = events.reshape(-1, 4).T.astype(np.int32)
+    columns = events.reshape(-1, 6).T.astype(np.int32)
     history = ModelInput.of(columns, np.arange(users + 1) * length)
     nothing = IndexLists.of([np.zeros(0, np.int32)] * users)
     return Batch(history, nothing, nothing, tuple(b"user %d" % user for user in range(users)))

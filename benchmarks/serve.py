@@ -108,7 +108,7 @@ def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, A
     engine = load_engine(version)
     start = stretches(dataset, length, 1)
     history = slices(dataset.histories, start, start + length)
-    inputs = model_input(history, version.max_length)
+    inputs = model_input(history, history.time[-1:], version.max_length)
     batch = Batch(inputs, IndexLists.of([np.unique(history.item)]), IndexLists.of([history.item[:0]]))
     times = []
     for _ in range(ENGINE_CALLS):

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from footfall.folder import write_manifest
-from footfall.history import newest
+from footfall.history import Asked, newest
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_data.shop.simulate import SimulateOptions, simulate
@@ -104,10 +104,11 @@ def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName
     model = SequenceModel(config)
     torch.nn.init.normal_(model.item_embedding.weight, std=0.25)  # rows about as long as trained ones: 1
     for name, parameter in model.named_parameters():
-        if name.endswith("_bias"):  # HSTU's tables start at 0
+        if name.endswith(("_bias", "wait_embedding.weight")):  # these tables start at 0
             torch.nn.init.normal_(parameter, std=0.5)
     fill_priors(model, dataset, "leave_one_out")
-    samples = newest(Targets.of(dataset, "leave_one_out", "validation", 64).histories, MAX_LENGTH)
+    asked = Targets.of(dataset, "leave_one_out", "validation", 64)
+    samples = Asked(newest(asked.histories, MAX_LENGTH), asked.now)
     save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.0}}, TrainOptions())
     return out
 

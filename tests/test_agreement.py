@@ -15,6 +15,8 @@ from footfall_data.dataset import Dataset
 from footfall_serving.state import ServerState
 
 NUM_USERS = 300
+NOW_MS = 1_760_000_000_000
+"""After the simulated log."""
 
 
 def raw_events(shop: Path) -> dict[str, pl.DataFrame]:
@@ -24,8 +26,9 @@ def raw_events(shop: Path) -> dict[str, pl.DataFrame]:
 
 
 def trained_on(dataset: Dataset) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:  # type: ignore[type-arg]
-    """What training reads of every user: the columns of the newest events."""
-    inputs = model_input(dataset.histories, MAX_LENGTH)
+    """What training reads of every user: the columns of the newest events, asked about at NOW_MS."""
+    now = np.full(dataset.histories.num_users, NOW_MS)
+    inputs = model_input(dataset.histories, now, MAX_LENGTH)
     for user, (start, end) in zip(dataset.users, pairwise(inputs.offsets.tolist()), strict=True):
         yield user.decode(), tuple(column[start:end] for column in inputs.columns)
 
@@ -73,6 +76,8 @@ def _inputs(rows: pl.DataFrame) -> list[grpcclient.InferInput]:
         values[0, :] = [value.encode() for value in rows[column]]
         sent.set_data_from_numpy(values)
         inputs.append(sent)
-    sent = grpcclient.InferInput("timestamp", [1, len(rows)], "INT64")
-    sent.set_data_from_numpy(rows["timestamp"].to_numpy()[None].astype(np.int64))
-    return [*inputs, sent]
+    for name, times in (("timestamp", rows["timestamp"].to_numpy()), ("now", np.array([NOW_MS]))):
+        sent = grpcclient.InferInput(name, [1, len(times)], "INT64")
+        sent.set_data_from_numpy(times[None].astype(np.int64))
+        inputs.append(sent)
+    return inputs

@@ -37,10 +37,10 @@ def test_probabilities_agree_with_random_moments_that_nothing_was_fitted_on(
     model = overconfident(dataset)
     scorer = ModelScorer(model, CPU, "reference")
     asked = held_out_moments(dataset, split)
-    before = scorer.action_probability(asked.histories)
+    before = scorer.action_probability(asked.histories, asked.now)
     weights = {name: tensor.clone() for name, tensor in model.named_parameters()}
     calibrate(model, calibration_moments(dataset, split, 10_000, seed=0), CPU, "reference")
-    after = scorer.action_probability(asked.histories)
+    after = scorer.action_probability(asked.histories, asked.now)
     np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-6)  # fp32, as served
     for column in range(len(dataset.actions)):
         happened = asked.next_action == column + 1
@@ -60,6 +60,7 @@ def held_out_moments(dataset: Dataset, split: SplitName) -> Targets:
     drawn = np.random.default_rng(1).choice(np.flatnonzero(event > start), 3000, replace=False)
     return Targets(
         slices(histories, start[drawn], event[drawn]),
+        histories.time[event[drawn]],
         histories.item[event[drawn]],
         histories.action[event[drawn]],
     )
@@ -101,9 +102,11 @@ def test_random_moments_lie_in_their_period_behind_at_least_one_event(dataset: D
 
 def test_an_action_that_never_comes_next_stays_finite(dataset: Dataset) -> None:
     model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
-    only_first = Targets(targets.histories, targets.next_item, np.ones_like(targets.next_action))
+    only_first = Targets(targets.histories, targets.now, targets.next_item, np.ones_like(targets.next_action))
     calibrate(model, only_first, CPU, "reference")
-    probability = ModelScorer(model, CPU, "reference").action_probability(only_first.histories)
+    probability = ModelScorer(model, CPU, "reference").action_probability(
+        only_first.histories, only_first.now
+    )
     assert np.isfinite(probability).all()
     assert (probability > 0).all()
     assert probability[:, 0].mean() > 0.95

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from footfall.errors import InputError
+from footfall.history import Asked
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
@@ -24,7 +25,8 @@ def save(dataset: Dataset, out: Path) -> SequenceModel:
     torch.manual_seed(3)
     model = SequenceModel(ModelConfig(len(dataset.items), len(dataset.actions), width=8, max_length=6))
     model.get_buffer("heads.action.scale").fill_(1.5)
-    samples = Targets.of(dataset, "leave_one_out", "validation", 5).histories
+    asked = Targets.of(dataset, "leave_one_out", "validation", 5)
+    samples = Asked(asked.histories, asked.now)
     save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.25}}, OPTIONS)
     return model
 
@@ -43,9 +45,10 @@ def test_a_checkpoint_opens_as_it_was_saved(dataset: Dataset, tmp_path: Path) ->
     assert checkpoint.rules == dataset.rules
     assert checkpoint.lineage == dataset.lineage
     assert checkpoint.metrics == {"validation": {"ndcg@10": 0.25}}
-    expected = Targets.of(dataset, "leave_one_out", "validation", 5).histories
-    for name, array in vars(expected).items():
-        np.testing.assert_array_equal(getattr(checkpoint.samples, name), array)
+    expected = Targets.of(dataset, "leave_one_out", "validation", 5)
+    for name, array in vars(expected.histories).items():
+        np.testing.assert_array_equal(getattr(checkpoint.samples.histories, name), array)
+    np.testing.assert_array_equal(checkpoint.samples.now, expected.now)
 
 
 def test_a_checkpoint_that_misses_a_file_is_refused(dataset: Dataset, tmp_path: Path) -> None:

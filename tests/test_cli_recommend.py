@@ -78,6 +78,22 @@ def test_the_events_named_are_the_events_sent(server: ServerState, tiny_reposito
     assert listed == [item.id for item in answer.items] != [item.id for item in other.items]
 
 
+def test_now_is_sent_and_left_out_is_the_servers_clock(server: ServerState, tiny_repository: Path) -> None:
+    ids = [id_.decode() for id_ in Repository(tiny_repository).version(1).items]
+    options = ("--item", ids[0], "--time", "2025-03-11T10:39:46Z")
+    run = ask(server, *options, "--now", "2025-03-11T10:49:46Z")
+    assert run.returncode == 0, run.stderr
+    history = [Event(ids[0], time=datetime(2025, 3, 11, 10, 39, 46, tzinfo=UTC))]
+    with Client(server.grpc_url) as client:
+        soon = client.recommend(history, now=datetime(2025, 3, 11, 10, 49, 46, tzinfo=UTC))
+        late = client.recommend(history)
+        assert client.recommend(history, now=datetime.now(UTC)).items == late.items
+        scores = client.score(history, [late.items[0].id])
+    assert json.loads(run.stdout)["user_vector"] == pytest.approx(soon.user_vector.tolist(), abs=1e-5)
+    assert late.user_vector != pytest.approx(soon.user_vector, abs=1e-2)
+    assert scores == {late.items[0].id: pytest.approx(late.items[0].score, abs=1e-4)}
+
+
 def test_an_item_that_is_no_utf8_is_refused_in_a_sentence(server: ServerState) -> None:
     run = ask(server, "--item", b"\xff")
     assert run.returncode == 1

@@ -56,7 +56,7 @@ def client(server: ServerState, request: pytest.FixtureRequest) -> Iterator[Clie
 def test_a_history_is_answered_as_its_version_recorded(client: Client, version: Version) -> None:
     for recorded in version.canary["requests"]:
         rows = zip(recorded["item_id"], recorded["action"], recorded["timestamp"], strict=True)
-        answer = client.recommend([Event(*row) for row in rows], k=20)
+        answer = client.recommend([Event(*row) for row in rows], k=20, now=recorded["now"])
         assert [item.id for item in answer.items] == recorded["recommended_id"]
         assert [item.score for item in answer.items] == pytest.approx(recorded["score"], abs=1e-3)
         assert answer.model_version == 1

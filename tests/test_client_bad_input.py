@@ -69,7 +69,9 @@ def test_what_can_be_sent_goes_to_the_server(client: Client) -> None:
 def test_numpy_values_and_datetimes_are_sent_as_they_are() -> None:
     moment = datetime(2025, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     history = [Event("a", time=moment), Event("b", time=np.int64(7)), Event("c", time=0), Event("d")]  # type: ignore[arg-type]
-    sent = {tensor.name: values for tensor, values in encode(history, 3, np.array(["x"]), False, "u")}  # type: ignore[arg-type]
+    tensors = encode(history, 3, np.array(["x"]), False, "u", moment)  # type: ignore[arg-type]
+    sent = {tensor.name: values for tensor, values in tensors}
+    assert sent["now"].tolist() == [[1735787045678]]
     assert sent["timestamp"].tolist() == [[1735787045678, 7, 0, UNKNOWN_TIME]]
     assert sent["item_id"].tolist() == [[b"a", b"b", b"c", b"d"]]
     assert sent["candidate_id"].tolist() == [[b"x"]]

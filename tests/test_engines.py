@@ -55,7 +55,8 @@ def batch(users: list[Ask]) -> Batch:
     lengths = [len(user.item[-20:]) for user in users]
     item = np.array([index for user in users for index in user.item[-20:]], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    inputs = ModelInput(item, item % NUM_RAW_ACTIONS, item % NUM_RAW_GAPS, item * 7, offsets)
+    gap, wait = item % NUM_RAW_GAPS, item % 53
+    inputs = ModelInput(item, item % NUM_RAW_ACTIONS, gap, wait, item * 7, item * 7 + 100, offsets)
     excluded, candidate = (
         IndexLists.of([np.array(getattr(user, name), dtype=np.int32) for user in users])
         for name in ("excluded", "candidate")
@@ -72,12 +73,14 @@ def slow_answer(model: SequenceModel, user: Ask) -> Answer:
                 (item, model.config.num_items),
                 (item % NUM_RAW_ACTIONS, model.config.num_actions),
                 (item % NUM_RAW_GAPS, NUM_GAPS - 1),
+                (item % 53, NUM_GAPS - 1),
             )
         ]
         for item in user.item[-20:]
     ]
     if events:
-        columns = (*np.array(events, dtype=np.int32).T, np.array(user.item[-20:], dtype=np.int32) * 7)
+        time = np.array(user.item[-20:], dtype=np.int32) * 7
+        columns = (*np.array(events, dtype=np.int32).T, time, time + 100)
         inputs = ModelInput.of(columns, np.array([0, len(events)]))
         hidden = model.encode(PackedInputs.of(inputs, torch.device("cpu")), "reference")[-1].detach()
         score = (model.item_table() @ hidden).detach().numpy().copy()
@@ -149,7 +152,9 @@ def test_the_batch_is_padded_to_powers_of_two_and_histories_to_no_more_than_the_
         "history_item": (2, 20),
         "history_action": (2, 20),
         "history_gap": (2, 20),
+        "history_wait": (2, 20),
         "history_time": (2, 20),
+        "history_next_time": (2, 20),
         "history_length": (2, 1),
         "excluded_index": (2, 64),
         "candidate_index": (2, 4),

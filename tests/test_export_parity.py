@@ -9,7 +9,7 @@ import torch
 
 from footfall.contract import HEADS, UNKNOWN_INDEX
 from footfall.errors import InputError
-from footfall.history import Histories
+from footfall.history import Asked, Histories
 from footfall_engines.engine import Batch, Scores
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
@@ -116,4 +116,4 @@ def test_a_checkpoint_without_samples_is_measured_on_the_empty_history(
         np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(1, np.int64)
     )
     reference = TorchEngine(checkpoint.load_model(), 100, "fp32", "cpu")
-    assert measure(reference, reference, none, version).histories == 1
+    assert measure(reference, reference, Asked(none, np.zeros(0, np.int64)), version).histories == 1

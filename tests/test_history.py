@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.contract import NUM_GAPS, TIME_ORIGIN_S, UNKNOWN_TIME
+from footfall.contract import NUM_GAPS, UNKNOWN_TIME
 from footfall.history import (
     Histories,
     HistoryRules,
+    as_model_input,
     bucket_width,
     clean,
     encode,
@@ -94,7 +95,8 @@ def test_the_time_0_is_a_time_like_any_other() -> None:
     histories = pack([(1, 1, 6_000), (1, 1, 0), (2, 1, 4_000), (1, 1, 2_000)])
     assert rows(clean(histories, RULES)) == [[(1, 1, 0), (2, 1, 4_000)]]
     assert time_gaps(pack([(1, 1, 0), (2, 1, 4_000)])).tolist() == [0, 4]
-    assert seconds(pack([(1, 1, 0), (2, 1, 4_000)])).tolist() == [-TIME_ORIGIN_S, 4 - TIME_ORIGIN_S]
+    assert seconds(pack([(1, 1, 0), (2, 1, 4_000)])).tolist() == [0, 4]
+    assert model_input(pack([(1, 1, 0)]), np.array([0]), max_length=1).wait.tolist() == [1]
 
 
 def test_newest_keeps_the_end_of_each_history_and_empty_histories() -> None:
@@ -114,18 +116,70 @@ def test_gaps_do_not_cross_users_even_around_empty_histories() -> None:
 
 
 def test_the_first_kept_event_of_a_truncated_history_has_no_gap() -> None:
-    inputs = model_input(pack([(1, 1, 1_000), (2, 1, 2_000), (3, 1, 4_000)]), max_length=2)
+    histories = pack([(1, 1, 1_000), (2, 1, 2_000), (3, 1, 4_000)])
+    inputs = model_input(histories, np.array([4_000]), max_length=2)
     assert inputs.item.tolist() == [2, 3]
     assert inputs.gap.tolist() == [0, 3]
+    assert inputs.time.tolist() == [0, 2]
 
 
-def test_seconds_count_from_the_origin_and_unknown_times_are_those_of_the_neighbour() -> None:
-    origin = TIME_ORIGIN_S * 1000
+def test_an_event_waits_for_the_next_one_and_the_last_for_the_request() -> None:
+    histories = pack([(1, 1, 1_000), (2, 1, 2_000), (3, 1, 4_000)], [], [(1, 1, 500)])
+    inputs = as_model_input(histories, np.array([12_000, 7, 9_499]))
+    assert inputs.gap.tolist() == [0, 2, 3, 0]
+    assert inputs.wait.tolist() == [2, 3, 5, 5]
+    assert inputs.time.tolist() == [0, 1, 3, 0]
+    assert inputs.next_time.tolist() == [1, 3, 11, 9]
+
+
+@pytest.mark.parametrize("now", [3_999, -(2**62), 4_000])
+def test_a_request_before_the_last_event_counts_as_at_it(now: int) -> None:
+    inputs = as_model_input(pack([(1, 1, 1_000), (2, 1, 4_000)]), np.array([now]))
+    assert inputs.wait.tolist() == [3, 1]
+    assert inputs.next_time.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("last", "now"), [(UNKNOWN_TIME, 9_000), (4_000, UNKNOWN_TIME), (UNKNOWN_TIME, UNKNOWN_TIME)]
+)
+def test_a_wait_between_times_that_nobody_knows_is_unknown(last: int, now: int) -> None:
+    inputs = as_model_input(pack([(1, 1, 1_000), (2, 1, last)]), np.array([now]))
+    assert inputs.wait[-1] == 0
+    assert inputs.next_time[-1] == inputs.time[-1]
+
+
+times_of_a_history = st.lists(
+    st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), st.just(UNKNOWN_TIME), st.integers(0, 10**12)),
+    min_size=2,
+    max_size=9,
+)
+
+
+@given(times=times_of_a_history)
+def test_a_history_asked_about_at_its_next_event_is_the_longer_one_without_it(times: list[int]) -> None:
+    longer = as_model_input(pack([(1, 1, time) for time in times]), np.array([5]))
+    shorter = as_model_input(pack([(1, 1, time) for time in times[:-1]]), np.array(times[-1:]))
+    assert shorter.wait.tolist() == longer.wait[:-1].tolist()
+    for before, after in ((longer.time, longer.next_time), (shorter.time, shorter.next_time)):
+        assert 0 <= min(*before, *after) <= max(*before, *after) < 2**31
+    if UNKNOWN_TIME not in times and times == sorted(times):
+        assert shorter.time.tolist() == longer.time[:-1].tolist()
+        assert shorter.next_time.tolist() == longer.next_time[:-1].tolist()
+
+
+def test_seconds_count_from_the_first_known_time_and_unknown_times_are_those_of_the_neighbour() -> None:
+    origin = 1_000_000_000_000
     known = [(1, 1, origin + 1_999), (1, 1, UNKNOWN_TIME), (1, 1, origin + 5_000), (1, 1, UNKNOWN_TIME)]
-    late = [(1, 1, UNKNOWN_TIME), (1, 1, origin - 3_000)]
-    histories = pack(known, [(1, 1, UNKNOWN_TIME)], late, [], [(1, 1, 2**62)])
-    assert seconds(histories).tolist() == [1, 1, 5, 5, 0, -3, -3, 2**31 - 1]
+    late = [(1, 1, UNKNOWN_TIME), (1, 1, origin - 3_000), (1, 1, origin)]
+    histories = pack(known, [(1, 1, UNKNOWN_TIME)], late, [], [(1, 1, -(2**62)), (1, 1, 2**62)])
+    assert seconds(histories).tolist() == [0, 0, 4, 4, 0, 0, 0, 3, 0, 2**31 - 1]
     assert seconds(pack([], [])).tolist() == []
+
+
+def test_times_as_far_apart_as_64_bits_allow_are_a_long_gap_and_no_repeat() -> None:
+    histories = pack([(1, 1, UNKNOWN_TIME + 1), (1, 1, 2**63 - 1)])
+    assert time_gaps(histories).tolist() == [0, NUM_GAPS - 1]
+    assert rows(clean(histories, RULES)) == rows(histories)
 
 
 def test_encoding_drops_and_counts_what_the_vocabulary_does_not_know() -> None:

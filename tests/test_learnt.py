@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from footfall.errors import InputError
+from footfall.history import Asked
 from footfall_data.dataset import Dataset, SplitName
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_models.config import ModelConfig
@@ -67,7 +68,8 @@ def checkpoint_of(data: Dataset, out: Path, split: SplitName = "leave_one_out") 
     torch.manual_seed(0)
     model = SequenceModel(config(data))
     fill_priors(model, data, split)
-    samples = Targets.of(data, split, "validation", 5).histories
+    asked = Targets.of(data, split, "validation", 5)
+    samples = Asked(asked.histories, asked.now)
     save_checkpoint(
         out, model, data, samples, {"validation": {"ndcg@10": 0.0}}, TrainOptions(split=split, seed=7)
     )
@@ -153,8 +155,11 @@ def test_a_history_of_new_items_alone_is_answered_as_an_empty_one(old: Dataset, 
     model = checkpoint_of(old, tmp_path / "c").load_model()
     scorer = ModelScorer(model, CPU, "reference")
     histories = replace(old.histories, item=np.full_like(old.histories.item, len(old.items) + 1))
-    np.testing.assert_array_equal(scorer.scores(histories)[3], model.item_popularity.numpy())
-    np.testing.assert_allclose(scorer.action_probability(histories)[3], model.head("action").prior.numpy())
+    now = np.zeros(histories.num_users, np.int64)
+    np.testing.assert_array_equal(scorer.scores(histories, now)[3], model.item_popularity.numpy())
+    np.testing.assert_allclose(
+        scorer.action_probability(histories, now)[3], model.head("action").prior.numpy()
+    )
 
 
 def test_a_run_resumes_on_the_events_it_began_with_alone(old: Dataset, tmp_path: Path) -> None:
@@ -178,7 +183,8 @@ def test_a_checkpoint_of_an_older_format_is_refused(old: Dataset, tmp_path: Path
 def test_a_model_that_is_not_finite_becomes_no_checkpoint(old: Dataset, tmp_path: Path) -> None:
     model = SequenceModel(config(old))
     model.item_popularity[2] = torch.nan
-    samples = Targets.of(old, "leave_one_out", "validation", 5).histories
+    asked = Targets.of(old, "leave_one_out", "validation", 5)
+    samples = Asked(asked.histories, asked.now)
     with pytest.raises(InputError, match="c is not written: item_popularity of its model is not finite"):
         save_checkpoint(tmp_path / "c", model, old, samples, {}, TrainOptions())
     assert not list(tmp_path.iterdir())

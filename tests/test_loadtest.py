@@ -110,11 +110,12 @@ def test_the_workload_is_drawn_from_the_data_set_and_repeats(dataset: Dataset) -
     first = list(islice(Workload(dataset.folder, max_events=9).histories(client=4), 50))
     assert first == list(islice(Workload(dataset.folder, max_events=9).histories(client=4), 50))
     assert first != list(islice(Workload(dataset.folder, max_events=9).histories(client=5), 50))
-    lengths = {len(history) for history in first}
+    lengths = {len(history) for history, _ in first}
     assert max(lengths) == 9
     assert min(lengths) >= 1
     known = {id_.decode() for id_ in dataset.items}
-    assert {event.item for history in first for event in history} <= known
+    assert {event.item for history, _ in first for event in history} <= known
+    assert all(now == history[-1].time for history, now in first)
 
 
 def test_the_gate_judges_each_protocol_and_all_failures() -> None:

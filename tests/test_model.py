@@ -23,7 +23,7 @@ def model(encoder: EncoderName) -> SequenceModel:
     made = SequenceModel(replace(CONFIG, encoder=encoder)).eval()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if name.endswith("_bias"):  # HSTU's tables start at 0
+            if name.endswith(("_bias", "wait_embedding.weight")):  # these tables start at 0
                 parameter.normal_()
     return made
 
@@ -36,8 +36,9 @@ def events(*lengths: int) -> PackedInputs:
         item=torch.randint(1, 31, (total,)),
         action=torch.randint(1, 4, (total,)),
         gap=torch.randint(0, 40, (total,)),
+        wait=torch.randint(0, 40, (total,)),
         position=torch.cat([torch.arange(length) for length in lengths]),
-        time=torch.randint(0, 1_000, (total,)).cumsum(0).int(),
+        time=torch.randint(0, 1_000, (total, 2)).flatten().cumsum(0).int().view(-1, 2),
         offsets=offsets,
     )
 
@@ -51,9 +52,9 @@ def test_packed_and_padded_histories_give_the_same_states(encoder: EncoderName) 
     inputs = events(5, 1, 12)
     packed = encode(inputs, encoder)
     for start, end in zip(inputs.offsets[:-1].tolist(), inputs.offsets[1:].tolist(), strict=True):
-        one, padding = slice(start, end), (0, 12 - (end - start))
-        columns = (inputs.item, inputs.action, inputs.gap, inputs.time)
-        padded = [torch.nn.functional.pad(column[one], padding)[None] for column in columns]
+        one, padding = slice(start, end), 12 - (end - start)
+        columns = (inputs.item, inputs.action, inputs.gap, inputs.wait, inputs.time)
+        padded = [torch.cat([column[one], column[:padding]])[None] for column in columns]
         alone = model(encoder).encode_padded(*padded)[0, : end - start]
         torch.testing.assert_close(packed[one], alone, atol=1e-4, rtol=1e-5)
 
@@ -153,3 +154,38 @@ def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
     torch.testing.assert_close(made.item_table(), expected)
     torch.testing.assert_close(made.encode(events(5, 3), "reference"), states)
     assert made.item_table()[0].abs().sum() == 0
+
+
+@both_encoders
+def test_a_state_tells_how_long_the_last_event_waited(encoder: EncoderName) -> None:
+    inputs = events(5, 12)
+    last = inputs.offsets[1:] - 1
+    later = replace(inputs, wait=inputs.wait.index_fill(0, last, 30), time=inputs.time.clone())
+    later.time[last, 1] += 10**8
+    moved = (encode(inputs, encoder) - encode(later, encoder)).abs().amax(1) > 1e-2
+    assert moved.nonzero().flatten().tolist() == last.tolist()
+
+
+@both_encoders
+def test_a_wait_that_training_never_met_says_nothing(encoder: EncoderName) -> None:
+    inputs = events(5, 12)
+    inputs.wait[inputs.wait == 30] = 31
+    made = model(encoder)
+    made.wait_is_known[30] = False
+    last = inputs.offsets[1:] - 1
+    states = []
+    for wait, seconds in ((30, 10**8), (0, 10**8), (0, 0)):
+        asked = replace(inputs, wait=inputs.wait.index_fill(0, last, wait), time=inputs.time.clone())
+        asked.time[last, 1] = asked.time[last, 0] + seconds
+        states.append(made.encode(asked, "reference"))
+    assert torch.equal(states[0], states[1]) and torch.equal(states[1], states[2])
+
+
+def test_training_hides_a_share_of_the_waits_and_nothing_else_does() -> None:
+    made = model("hstu")
+    wait, time = torch.full((10_000,), 5), torch.tensor([[0, 9]]).expand(10_000, 2)
+    assert torch.equal(made.known_waits(wait, time)[0], wait)
+    shown, times = made.train().known_waits(wait, time)
+    hidden = shown == 0
+    assert 0.13 < hidden.float().mean() < 0.17
+    assert torch.equal(times[:, 1], torch.where(hidden, 0, 9))

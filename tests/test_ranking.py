@@ -22,7 +22,7 @@ class Fixed:
     def __init__(self, scores: list[float]) -> None:
         self._scores = np.array(scores, dtype=np.float32)
 
-    def scores(self, histories: Histories) -> NDArray[np.float32]:
+    def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.repeat(self._scores[None], histories.num_users, axis=0)
 
 
@@ -30,7 +30,10 @@ def targets(*users: tuple[list[int], int]) -> Targets:
     items = np.array([item for history, _ in users for item in history], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum([len(history) for history, _ in users])]).astype(np.int64)
     packed = Histories(items, np.ones(len(items), np.uint8), np.zeros(len(items), np.int64), offsets)
-    return Targets(packed, np.array([item for _, item in users], np.int32), np.ones(len(users), np.uint8))
+    now = np.zeros(len(users), np.int64)
+    return Targets(
+        packed, now, np.array([item for _, item in users], np.int32), np.ones(len(users), np.uint8)
+    )
 
 
 SCORES = [99.0, 5.0, 4.0, 4.0, 1.0]
@@ -102,9 +105,8 @@ def test_the_neighbour_of_an_item_is_what_followed_it() -> None:
         np.zeros(6, np.int64),
         np.array([0, 2, 2, 4, 6]),
     )
-    scores = LastItemNeighbour(training, num_items=3).scores(
-        targets(([3, 1], 0), ([2], 0), ([3], 0)).histories
-    )
+    asked = targets(([3, 1], 0), ([2], 0), ([3], 0))
+    scores = LastItemNeighbour(training, num_items=3).scores(asked.histories, asked.now)
     assert scores[0].tolist() == pytest.approx([0, 0, 2 / np.sqrt(3 * 2), 0])
     assert scores[1].tolist() == [0, 0, 0, 0]
     assert scores[2].tolist() == pytest.approx([0, 1 / np.sqrt(3), 0, 0])

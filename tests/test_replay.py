@@ -41,16 +41,22 @@ def answers(
     version = repository.version(1)
     repository.write_configs([version], version)
     with running_server(repository.folder) as state, Client(state.grpc_url) as client:
-        return [client.recommend(history, k=len(dataset.items)) for history in asked_histories(dataset)]
+        return [
+            client.recommend(history, k=len(dataset.items), now=now)
+            for history, now in asked_histories(dataset)
+        ]
 
 
-def asked_histories(dataset: Dataset) -> Iterator[list[Event]]:
+def asked_histories(dataset: Dataset) -> Iterator[tuple[list[Event], int]]:
+    """Each with the time of the event that is to be predicted."""
     items, actions = ([id_.decode() for id_ in ids] for ids in (dataset.items, dataset.actions))
-    histories = Targets.of(dataset, "leave_one_out", "test").histories
+    targets = Targets.of(dataset, "leave_one_out", "test")
+    histories = targets.histories
     columns = (histories.item.tolist(), histories.action.tolist(), histories.time.tolist())
-    for start, end in pairwise(histories.offsets.tolist()):
+    bounds = pairwise(histories.offsets.tolist())
+    for (start, end), now in zip(bounds, targets.now.tolist(), strict=True):
         rows = zip(*(column[start:end] for column in columns), strict=True)
-        yield [Event(items[item - 1], actions[action - 1], time) for item, action, time in rows]
+        yield [Event(items[item - 1], actions[action - 1], time) for item, action, time in rows], now
 
 
 def test_replayed_histories_have_the_ranking_metrics_of_evaluate(

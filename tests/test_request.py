@@ -1,5 +1,6 @@
 """Requests: what is refused with which sentence, and what the rest becomes."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def tensors(**changes: Any) -> dict[str, Any]:
             "in milliseconds that is 1970-01-20T16:13:20Z, in seconds 2023-11-14T22:13:20Z",
         ),
         ({"timestamp": np.array([[5, 1_700_000_000_000_000]])}, "may be micro- or nanoseconds"),
+        ({"now": np.array([[-7]])}, "now holds -7, expected epoch milliseconds: that is before 1970"),
         ({"top_k": np.array([[-3]])}, "top_k is -3, this version takes 1 to 100"),
         ({"top_k": np.array([[0]])}, "top_k is 0"),
         ({"top_k": np.array([[101]])}, "top_k is 101"),
@@ -89,6 +91,23 @@ def test_the_smallest_int64_is_an_unknown_time_and_0_is_1970(version: Version) -
     indices, _, _ = to_indices(partly, version)
     assert indices["history_item"].tolist() == [2, 2, 9], "left as they came"
     assert indices["history_gap"].tolist() == [0, 0, 0]
+
+
+def test_a_request_is_made_now_unless_it_says_when() -> None:
+    before = time.time_ns() // 1_000_000
+    left_out = read_request(tensors(), max_top_k=100).now
+    assert before <= left_out <= time.time_ns() // 1_000_000
+    assert read_request(tensors(now=np.array([[0]])), max_top_k=100).now == 0
+    assert read_request(tensors(now=np.array([[UNKNOWN_TIME]])), max_top_k=100).now == UNKNOWN_TIME
+
+
+def test_the_last_event_waits_for_now(version: Version) -> None:
+    request = {"item_id": texts(*version.items.ids([3, 4])), "timestamp": np.array([[1_000, 4_000]])}
+    waits = []
+    for now in (4_000, 9_000, UNKNOWN_TIME):
+        indices, _, _ = to_indices(read_request({**request, "now": np.array([[now]])}, 100), version)
+        waits.append((indices["history_wait"].tolist(), indices["history_next_time"].tolist()))
+    assert waits == [([3, 1], [3, 3]), ([3, 4], [3, 8]), ([3, 0], [3, 3])]
 
 
 def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> None:
@@ -178,7 +197,9 @@ def test_padding_makes_every_list_a_power_of_two_but_never_longer_than_the_model
         "history_item": 20,
         "history_action": 20,
         "history_gap": 20,
+        "history_wait": 20,
         "history_time": 20,
+        "history_next_time": 20,
         "history_length": 1,
         "excluded_index": 32,
         "candidate_index": 1,

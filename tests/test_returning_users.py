@@ -15,6 +15,7 @@ from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
 
 START_MS = 1_700_000_000_000
+NOW_MS = START_MS + 100_000_000
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +52,24 @@ def test_answers_are_those_of_a_stranger_and_a_swap_reuses_nothing(
     publish(Repository(repository).version_folder(1), repository)
     with running_server(repository) as state, Client(state.grpc_url) as client:
 
-        def ask(length: int, first: int = 1) -> Recommendation:
+        def ask(length: int, first: int = 1, now: int = NOW_MS) -> Recommendation:
             events = history(dataset, length, first)
-            answer = client.recommend(events, k=10, user="anna")
-            assert_alike(answer, client.recommend(events, k=10))
+            answer = client.recommend(events, k=10, user="anna", now=now)
+            assert_alike(answer, client.recommend(events, k=10, now=now))
             return answer
 
         ask(9)
         assert cached_events(state) == 0
         ask(12)
-        assert cached_events(state) == 9
+        assert cached_events(state) == 8  # all but the last, which waits for another event now
         ask(12)
-        assert cached_events(state) == 9 + 12
+        assert cached_events(state) == 8 + 11
+        late = ask(12, now=NOW_MS + 10**10)
+        assert cached_events(state) == 8 + 11 + 11
+        assert late.user_vector != pytest.approx(ask(12).user_vector, abs=1e-2)
+        before = cached_events(state)
         ask(8, first=5)  # another past under the same name
-        assert cached_events(state) == 9 + 12
+        assert cached_events(state) == before
         assert client.score(history(dataset, 9, first=5), ["nobody knows this"], user="anna") == {
             "nobody knows this": None
         }
@@ -75,6 +80,6 @@ def test_answers_are_those_of_a_stranger_and_a_swap_reuses_nothing(
         assert ask(10, first=5).model_version == 1
         with Client(state.http_url, "http") as http:
             assert_alike(
-                http.recommend(history(dataset, 11, first=5), k=10, user="anna"),
-                http.recommend(history(dataset, 11, first=5), k=10),
+                http.recommend(history(dataset, 11, first=5), k=10, user="anna", now=NOW_MS),
+                http.recommend(history(dataset, 11, first=5), k=10, now=NOW_MS),
             )

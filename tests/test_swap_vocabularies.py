@@ -141,7 +141,7 @@ def top_k(call: Call) -> int:
 
 def test_scores_are_asked_again_in_shorter_parts_where_a_swap_shortened_the_longest_list() -> None:
     refusal = InvalidRequest("top_k is 50, this version takes 1 to 30")
-    flow = Calls().score(["a"], [str(number) for number in range(50)], None)
+    flow = Calls().score(["a"], [str(number) for number in range(50)], None, None)
     assert next(flow).method == "get_model_config"
     assert top_k(flow.send(config(50))) == 50
     assert flow.throw(refusal).method == "get_model_config"

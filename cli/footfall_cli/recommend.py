@@ -18,11 +18,14 @@ TIME = (
     " given for each item or for none; empty: unknown."
 )
 
+NOW = "When the request is made, written like --time; left out: the server's clock."
+
 
 def recommend(
     item: Annotated[list[str] | None, typer.Option(help=ITEM)] = None,
     action: Annotated[list[str] | None, typer.Option(help=ACTION)] = None,
     time: Annotated[list[str] | None, typer.Option(help=TIME)] = None,
+    now: Annotated[str, typer.Option(help=NOW)] = "",
     url: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[Literal["grpc", "http"], typer.Option(help="What the url speaks.")] = "grpc",
     k: Annotated[int, typer.Option("-k", "--top-k", help="Length of the list.")] = DEFAULT_TOP_K,
@@ -45,11 +48,11 @@ def recommend(
 
     from footfall_client import Client
 
-    history = _history(item or [], action or [], time or [])
+    history, moment = _history(item or [], action or [], time or []), _time("--now", now)
     with Client(url, protocol, timeout=timeout, tls=tls_root or False) as client:
         client.recommend([], k=1)  # opens the connection before the clock runs
         started = perf_counter()
-        answer = client.recommend(history, k, candidate, exclude_seen=not keep_seen, user=user)
+        answer = client.recommend(history, k, candidate, not keep_seen, user, moment)
         milliseconds = (perf_counter() - started) * 1000
     _warn(item or [], list(answer.action_probability))
     result: dict[str, Any] = {

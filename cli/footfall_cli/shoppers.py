@@ -15,7 +15,7 @@ MAX_EVENTS = 200
 
 
 def ask(url: str, dataset_folder: Path) -> dict[str, Any]:
-    """Recommendations for a few shoppers over gRPC, and the latency of one client asking one at a time."""
+    """Recommendations for a few shoppers as of the log's end, and the latency of one client asking one at a time."""
     import polars as pl
 
     from footfall_client import Client
@@ -25,11 +25,12 @@ def ask(url: str, dataset_folder: Path) -> dict[str, Any]:
     table = pl.read_parquet(dataset_folder / "items.parquet")
     titles = dict(zip(table["item_id"], table["title"], strict=True))
     users = _some_users(dataset)
+    end_of_log = int(dataset.histories.time.max())
     with Client(url) as client:
         shoppers = []
         for user in users:
             history = _history(dataset, user)
-            answer = client.recommend(history, k=TOP_K)
+            answer = client.recommend(history, k=TOP_K, now=end_of_log)
             shoppers.append(
                 {
                     "user": dataset.users.id(user + 1).decode(),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -47,15 +48,20 @@ class AsyncClient:
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
         user: str | None = None,
+        now: datetime | int | None = None,
     ) -> Recommendation:
         """See Client.recommend."""
-        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen, user))
+        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now))
 
     async def score(
-        self, history: History, candidates: Sequence[str], user: str | None = None
+        self,
+        history: History,
+        candidates: Sequence[str],
+        user: str | None = None,
+        now: datetime | int | None = None,
     ) -> dict[str, float | None]:
         """See Client.score."""
-        return await self._run(self._calls.score(history, candidates, user))
+        return await self._run(self._calls.score(history, candidates, user, now))
 
     async def ready(self) -> bool:
         """See Client.ready."""

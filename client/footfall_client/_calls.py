@@ -7,6 +7,7 @@ a client carries them out.
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import uniform
 from typing import Any, Literal, TypeVar
 
@@ -41,14 +42,24 @@ class Calls:
     """The flows. They remember nothing of the served model, as a swap may change all of it."""
 
     def recommend(
-        self, history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool, user: str | None
+        self,
+        history: History,
+        k: int,
+        candidates: Sequence[str] | None,
+        exclude_seen: bool,
+        user: str | None,
+        now: datetime | int | None,
     ) -> Flow[Recommendation]:
-        return decode((yield Call("infer", encode(history, k, candidates, exclude_seen, user))))
+        return decode((yield Call("infer", encode(history, k, candidates, exclude_seen, user, now))))
 
     def score(
-        self, history: History, candidates: Sequence[str], user: str | None
+        self, history: History, candidates: Sequence[str], user: str | None, now: datetime | int | None
     ) -> Flow[dict[str, float | None]]:
-        """In parts no longer than the server's longest list; again if a swap came between two parts."""
+        """In parts no longer than the server's longest list; again if a swap came between two parts.
+
+        All parts are of one instant: this machine's clock where `now` is None.
+        """
+        now = time.time_ns() // 1_000_000 if now is None else now
         history = _checks.as_list("history", history)  # sent with every part
         candidates = list(dict.fromkeys(_checks.ids("candidates", candidates)))
         for _ in range(SCORE_ATTEMPTS):
@@ -58,7 +69,7 @@ class Calls:
             try:
                 for part in _parts(candidates, served.max_top_k):
                     answer = yield Call(
-                        "infer", encode(history, len(part), part, exclude_seen=False, user=user)
+                        "infer", encode(history, len(part), part, exclude_seen=False, user=user, now=now)
                     )
                     versions.add(version_of(answer))
                     scores |= {item.id: item.score for item in decode(answer).items}

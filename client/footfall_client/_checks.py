@@ -53,20 +53,20 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def epoch_ms(place: int, time: Any) -> int:
+def epoch_ms(name: str, time: Any) -> int:
     """A datetime, epoch milliseconds or None -> epoch milliseconds."""
     if time is None:
         return UNKNOWN_TIME
     if isinstance(time, datetime):
         if time.tzinfo is None:
-            raise InvalidRequest(f"the time {time} has no time zone; use e.g. datetime.now(timezone.utc)")
+            raise InvalidRequest(
+                f"{name} is {time}, which has no time zone; use e.g. datetime.now(timezone.utc)"
+            )
         return round(time.timestamp() * 1000)
     if not isinstance(time, int | np.integer) or isinstance(time, bool):
-        raise InvalidRequest(
-            f"time number {place} is {kind(time)}, expected a datetime or whole epoch milliseconds"
-        )
+        raise InvalidRequest(f"{name} is {kind(time)}, expected a datetime or whole epoch milliseconds")
     if not TIMES.min <= time <= TIMES.max:
-        raise InvalidRequest(f"time number {place} is {time}, no epoch milliseconds of 64 bits")
+        raise InvalidRequest(f"{name} is {time}, no epoch milliseconds of 64 bits")
     return int(time)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -51,20 +52,30 @@ class Client:
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
         user: str | None = None,
+        now: datetime | int | None = None,
     ) -> Recommendation:
         """The next items, best first, and the probability of each next action.
 
         history: events oldest first; an item id stands for an Event of it. candidates: rank only these.
         user: any name for who asks; the server may then compute only what is new of a returning user's history.
+        now: when the request is made, a datetime or epoch milliseconds; None: the server's clock. How long ago the
+        last event was tells the model what comes next, so ask an old log's history as of its own time.
         Raises InvalidRequest, DeadlineExceeded, Unavailable, ServerError.
         """
-        return self._run(self._calls.recommend(history, k, candidates, exclude_seen, user))
+        return self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now))
 
     def score(
-        self, history: History, candidates: Sequence[str], user: str | None = None
+        self,
+        history: History,
+        candidates: Sequence[str],
+        user: str | None = None,
+        now: datetime | int | None = None,
     ) -> dict[str, float | None]:
-        """The score of every candidate, in their order; None for one the catalogue does not know."""
-        return self._run(self._calls.score(history, candidates, user))
+        """The score of every candidate, in their order; None for one the catalogue does not know.
+
+        now: as of `recommend`; None: this machine's clock.
+        """
+        return self._run(self._calls.score(history, candidates, user, now))
 
     def ready(self) -> bool:
         """Whether the server takes requests; False too where nobody answers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from footfall.contract import (
     HEADS,
     ITEM_ID,
     MODEL_VERSION,
+    NOW,
     RECOMMENDED_ID,
     SCORE,
     TIMESTAMP,
@@ -45,11 +47,16 @@ class ServedModel:
 
 
 def encode(
-    history: History, k: int, candidates: Sequence[str] | None, exclude_seen: bool, user: str | None
+    history: History,
+    k: int,
+    candidates: Sequence[str] | None,
+    exclude_seen: bool,
+    user: str | None,
+    now: datetime | int | None,
 ) -> Tensors:
     """The request's tensors, each with the batch axis [1, ...]. Raises InvalidRequest."""
     events = _events(history)
-    times = [_checks.epoch_ms(place, event.time) for place, event in enumerate(events)]
+    times = [_checks.epoch_ms(f"time number {place}", event.time) for place, event in enumerate(events)]
     actions = ["" if event.action is None else event.action for event in events]
     tensors = [
         (ITEM_ID, _texts("item", [event.item for event in events])),
@@ -60,6 +67,8 @@ def encode(
     ]
     if candidates is not None:
         tensors.append((CANDIDATE_ID, _texts("candidate", _checks.as_list("candidates", candidates))))
+    if now is not None:
+        tensors.append((NOW, np.array([[_checks.epoch_ms("now", now)]], dtype=np.int64)))
     if user is not None:
         tensors.append((USER_ID, _texts("user", [user])))
     return tensors

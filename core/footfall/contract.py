@@ -21,9 +21,7 @@ UNKNOWN_INDEX = 2**31 - 1
 UNKNOWN_TIME = -(2**63)
 """In place of the epoch milliseconds of an event whose time is not known: no time there is, as 0 is one (1970)."""
 
-TIME_ORIGIN_S = 1_000_000_000
-"""Epoch seconds that a model counts an event's time from, so that int32 holds the years 1933 to 2069."""
-
+UNKNOWN_GAP = 0
 NUM_GAPS = 40
 """Time-gap buckets: 0 is unknown, b >= 2 holds [2**(b-2), 2**(b-1)) seconds (see history.time_gaps)."""
 
@@ -76,9 +74,12 @@ TIMESTAMP = Tensor("timestamp", "INT64", (-1,), optional=True)
 TOP_K = Tensor("top_k", "INT32", (1,), optional=True)
 CANDIDATE_ID = Tensor("candidate_id", "BYTES", (-1,), optional=True)
 EXCLUDE_SEEN = Tensor("exclude_seen", "BOOL", (1,), optional=True)
+NOW = Tensor("now", "INT64", (1,), optional=True)
+"""When the request is made, epoch milliseconds: how long ago the last event was. Left out: the server's clock;
+UNKNOWN_TIME: nobody knows."""
 USER_ID = Tensor("user_id", "BYTES", (1,), optional=True)
 """Who asks; lets an engine keep what it computed of the history for the next request. Changes no answer."""
-REQUEST = (ITEM_ID, ACTION, TIMESTAMP, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN, USER_ID)
+REQUEST = (ITEM_ID, ACTION, TIMESTAMP, NOW, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN, USER_ID)
 
 RECOMMENDED_ID = Tensor("recommended_id", "BYTES", (-1,))
 SCORE = Tensor("score", "FP32", (-1,))
@@ -95,11 +96,21 @@ HEADS = {"action": ACTION_PROBABILITY}
 HISTORY_ITEM = Tensor("history_item", "INT32", (-1,))
 HISTORY_ACTION = Tensor("history_action", "INT32", (-1,))
 HISTORY_GAP = Tensor("history_gap", "INT32", (-1,))
+HISTORY_WAIT = Tensor("history_wait", "INT32", (-1,))
 HISTORY_TIME = Tensor("history_time", "INT32", (-1,))
+HISTORY_NEXT_TIME = Tensor("history_next_time", "INT32", (-1,))
 HISTORY_LENGTH = Tensor("history_length", "INT32", (1,))
 EXCLUDED_INDEX = Tensor("excluded_index", "INT32", (-1,))
 CANDIDATE_INDEX = Tensor("candidate_index", "INT32", (-1,))
-HISTORY_COLUMNS = (HISTORY_ITEM, HISTORY_ACTION, HISTORY_GAP, HISTORY_TIME)
+HISTORY_COLUMNS = (
+    HISTORY_ITEM,
+    HISTORY_ACTION,
+    HISTORY_GAP,
+    HISTORY_WAIT,
+    HISTORY_TIME,
+    HISTORY_NEXT_TIME,
+)
+"""See history.ModelInput."""
 ENGINE_INPUTS = (*HISTORY_COLUMNS, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_INDEX)
 
 ITEM_INDEX = Tensor("item_index", "INT32", (-1,))

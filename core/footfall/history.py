@@ -15,13 +15,14 @@ from footfall.contract import (
     FIRST_INDEX,
     NUM_GAPS,
     PADDING_INDEX,
-    TIME_ORIGIN_S,
     UNKNOWN_TIME,
 )
 from footfall.events import canonical_action
 from footfall.vocabulary import Vocabulary
 
 MS_PER_SECOND = 1000
+LAST_SECOND = 2**31 - 1
+"""Of a history: 68 years after its first known time; whatever is later counts as then."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Histories:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Histories, and when each is asked about: now int64 [users], epoch ms, UNKNOWN_TIME where nobody knows."""
+
+    histories: Histories
+    now: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class HistoryRules:
     """What counts as a repeat: the same (item, action) again within `repeat_ms`.
 
@@ -67,27 +76,31 @@ class HistoryRules:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model reads, packed: item, action, gap and time int32 [events], offsets int64 [users + 1].
+    """What a model reads, packed: all but offsets int32 [events], offsets int64 [users + 1].
 
-    gap is a bucket (see time_gaps), time in seconds (see seconds).
+    gap is the bucket (see time_gaps) of the time since the event before, wait of that until the next one; time and
+    next_time are the seconds (see seconds) of the event and of the next one. A history's last event waits for the
+    request: next comes `now`.
     """
 
     item: NDArray[np.int32]
     action: NDArray[np.int32]
     gap: NDArray[np.int32]
+    wait: NDArray[np.int32]
     time: NDArray[np.int32]
+    next_time: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
     @classmethod
     def of(cls, columns: Iterable[NDArray[np.int32]], offsets: NDArray[np.int64]) -> "ModelInput":
         """`columns` as the property of that name."""
-        item, action, gap, time = columns
-        return cls(item, action, gap, time, offsets)
+        item, action, gap, wait, time, next_time = columns
+        return cls(item, action, gap, wait, time, next_time, offsets)
 
     @property
     def columns(self) -> tuple[NDArray[np.int32], ...]:
         """In the order of contract.HISTORY_COLUMNS."""
-        return self.item, self.action, self.gap, self.time
+        return self.item, self.action, self.gap, self.wait, self.time, self.next_time
 
 
 @dataclass(frozen=True)
@@ -135,15 +148,27 @@ def clean(histories: Histories, rules: HistoryRules) -> Histories:
     return select(ordered, (since < 0) | (since > rules.repeat_ms))
 
 
-def model_input(histories: Histories, max_length: int) -> ModelInput:
-    """The newest `max_length` events of every history, ready for a model."""
-    return as_model_input(newest(histories, max_length))
+def model_input(histories: Histories, now: NDArray[np.int64], max_length: int) -> ModelInput:
+    """The newest `max_length` events of every history, ready for a model; now as in as_model_input."""
+    return as_model_input(newest(histories, max_length), now)
 
 
-def as_model_input(histories: Histories) -> ModelInput:
-    """All events of every history, with their time gaps and seconds."""
+def as_model_input(histories: Histories, now: NDArray[np.int64]) -> ModelInput:
+    """All events of every history, with their times.
+
+    now int64 [users]: when each history is asked about, epoch ms; UNKNOWN_TIME where nobody knows. One before the
+    last event counts as at it: clocks differ.
+    """
     action = histories.action.astype(np.int32)
-    return ModelInput(histories.item, action, time_gaps(histories), seconds(histories), histories.offsets)
+    gap, time = time_gaps(histories), seconds(histories)
+    last = histories.offsets[1:][histories.lengths > 0] - 1
+    now = now[histories.lengths > 0]
+    wait, next_time = np.roll(gap, -1), np.roll(time, -1)
+    wait[last] = _gap_buckets(histories.time[last], now)
+    known = (histories.time[last] != UNKNOWN_TIME) & (now != UNKNOWN_TIME)
+    since = np.maximum(now // MS_PER_SECOND - histories.time[last] // MS_PER_SECOND, 0)
+    next_time[last] = np.where(known, np.minimum(time[last] + since, LAST_SECOND), time[last])
+    return ModelInput(histories.item, action, gap, wait, time, next_time, histories.offsets)
 
 
 def sort_by_time(histories: Histories) -> Histories:
@@ -168,7 +193,7 @@ def time_since_same(histories: Histories) -> NDArray[np.int64]:
     key, time = key[order], _trusted_time(histories)[order]
     same = (key[1:] == key[:-1]) & (time[1:] != UNKNOWN_TIME) & (time[:-1] != UNKNOWN_TIME)
     since = np.full(histories.num_events, -1, dtype=np.int64)
-    since[order[1:]] = np.where(same, time[1:] - time[:-1], -1)
+    since[order[1:]] = np.where(same, _apart(time[:-1], time[1:]), -1)
     return since
 
 
@@ -202,34 +227,41 @@ def time_gaps(histories: Histories) -> NDArray[np.int32]:
     at most NUM_GAPS - 1: integer arithmetic, so every machine agrees.
     """
     gaps = np.zeros(histories.num_events, dtype=np.int32)
-    if histories.num_events < 2:
-        return gaps
-    time = histories.time
-    seconds = np.maximum(time[1:] - time[:-1], 0) // MS_PER_SECOND
-    bit_length = np.frexp(seconds.astype(np.float64))[1]
-    known = (time[1:] != UNKNOWN_TIME) & (time[:-1] != UNKNOWN_TIME)
-    gaps[1:] = np.where(known, np.minimum(1 + bit_length, NUM_GAPS - 1), 0)
+    gaps[1:] = _gap_buckets(histories.time[:-1], histories.time[1:])
     first = histories.offsets[:-1]
     gaps[first[first < histories.num_events]] = 0
     return gaps
 
 
-def seconds(histories: Histories) -> NDArray[np.int32]:
-    """Whole seconds since TIME_ORIGIN_S of every event, int32 [events], cut to what an int32 holds.
+def _gap_buckets(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Of times in epoch ms; 0 where one is unknown, 1 where `after` is not after `before`."""
+    bit_length = np.frexp((np.maximum(_apart(before, after), 0) // MS_PER_SECOND).astype(np.float64))[1]
+    known = (before != UNKNOWN_TIME) & (after != UNKNOWN_TIME)
+    return np.where(known, np.minimum(1 + bit_length, NUM_GAPS - 1), 0).astype(np.int32)
 
-    An event of unknown time counts as simultaneous with the one before it, and before the first known time with that
-    one; a history without any known time is 0 throughout.
+
+def _apart(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """after - before, of any int64: 146 million years at most."""
+    apart: NDArray[np.int64] = np.clip(after, -(2**62), 2**62 - 1) - np.clip(before, -(2**62), 2**62 - 1)
+    return apart
+
+
+def seconds(histories: Histories) -> NDArray[np.int32]:
+    """Whole seconds of every event since the history's first known time, int32 [events] in 0..LAST_SECOND.
+
+    So no two are further apart than an int32 can say. An event of unknown time counts as simultaneous with the one
+    before it, and before the first known time with that one; a history without any known time is 0 throughout.
     """
     known = histories.time != UNKNOWN_TIME
-    whole = np.clip(histories.time // MS_PER_SECOND - TIME_ORIGIN_S, -(2**31), 2**31 - 1).astype(np.int32)
-    if known.all():
-        return whole
-    place, user = np.arange(len(known)), _user_of_event(histories)
-    last_known = np.maximum.accumulate(np.where(known, place, -1))
-    next_known = np.minimum.accumulate(np.where(known, place, len(known))[::-1])[::-1]
-    before = (last_known >= 0) & (user[last_known] == user)
-    source = np.where(before, last_known, np.minimum(next_known, len(known) - 1))
-    return np.where(known[source] & (user[source] == user), whole[source], np.int32(0))
+    whole, user = histories.time // MS_PER_SECOND, _user_of_event(histories)
+    if not known.all():
+        place = np.arange(len(known))
+        last_known = np.maximum.accumulate(np.where(known, place, -1))
+        next_known = np.minimum.accumulate(np.where(known, place, len(known))[::-1])[::-1]
+        before = (last_known >= 0) & (user[last_known] == user)
+        whole = whole[np.where(before, last_known, np.minimum(next_known, len(known) - 1))]
+    first = whole[np.minimum(histories.offsets[:-1], len(known) - 1)] if len(known) else whole
+    return np.clip(whole - first[user], 0, LAST_SECOND).astype(np.int32)
 
 
 def pad(values: NDArray[np.int32], offsets: NDArray[np.int64], width: int) -> NDArray[np.int32]:

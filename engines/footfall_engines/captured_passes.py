@@ -70,4 +70,4 @@ def pad_inputs(inputs: PackedInputs) -> PackedInputs:
 
 
 def _pad(column: Tensor, length: int, value: int) -> Tensor:
-    return torch.nn.functional.pad(column, (0, length - len(column)), value=value)
+    return torch.cat([column, column.new_full((length - len(column), *column.shape[1:]), value)])

@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from footfall.contract import NUM_GAPS
 from footfall.history import ModelInput
 from footfall_engines.captured_passes import CapturedPasses, Pass
 from footfall_engines.engine import NOBODY
 from footfall_engines.storage import storage_for
 from footfall_engines.user_cache import UserCache
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.graph import RankerGraph
+from footfall_models.graph import RankerGraph, known
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.caching import KeepingLayout, Kept, ReturningLayout
 from footfall_models.layouts.layout import Layout
@@ -22,7 +23,7 @@ from footfall_models.layouts.layout import Layout
 
 @dataclass(frozen=True)
 class Visit:
-    """One row of a batch: its user and events int32 [4, events]; `cached` of them are in `sequence` of the cache."""
+    """One row of a batch: its user and events int32 [6, events]; `cached` of them are in `sequence` of the cache."""
 
     row: int
     user: bytes
@@ -61,7 +62,7 @@ class HistoryEncoder:
             )
             if length
         ]
-        whole, returning = self._sort(visits, states)
+        whole, returning = self._sort(visits)
         with self.cache.writing(_reserved((*whole, *returning))):
             for group, run in ((returning, self._continue), (whole, self._begin)):
                 if group:
@@ -69,11 +70,14 @@ class HistoryEncoder:
                     states[rows] = run(group)
         for visit in (*whole, *returning):
             if visit.sequence is not None:
-                self.cache.store(visit.user, visit.sequence, visit.events, states[visit.row])
+                self.cache.store(visit.user, visit.sequence, visit.events[:, :-1])
         return states
 
-    def _sort(self, visits: list[Visit], states: Tensor) -> tuple[list[Visit], list[Visit]]:
-        """Visits to encode whole and to continue, with room in the cache where there is; unchanged ones are done."""
+    def _sort(self, visits: list[Visit]) -> tuple[list[Visit], list[Visit]]:
+        """Visits to encode whole and to continue, with room in the cache for what it may keep, where there is.
+
+        That is all but the last event: what follows it, and when, only the next visit knows.
+        """
         batch = {visit.user for visit in visits}
         whole: list[Visit] = []
         returning: list[Visit] = []
@@ -83,17 +87,17 @@ class HistoryEncoder:
                 whole.append(visit)
                 continue
             seen.add(visit.user)
+            if visit.events.shape[1] == 1:
+                self.cache.drop(visit.user)
+                whole.append(visit)
+                continue
             entry = self.cache.find(visit.user, visit.events)
             cached = 0 if entry is None else entry.events.shape[1]
-            if entry is not None and cached == visit.events.shape[1]:
-                states[visit.row] = entry.state
-                self.cached_events += cached
-                continue
             # A pass over the past costs less than decoding more events than it has.
             if entry is None or visit.events.shape[1] > 2 * cached:
                 self.cache.drop(visit.user)
                 cached = 0
-            sequence = self.cache.reserve(visit.user, visit.events.shape[1] - cached, keep=batch)
+            sequence = self.cache.reserve(visit.user, visit.events.shape[1] - 1 - cached, keep=batch)
             if sequence is None:
                 self.cache.drop(visit.user)
                 whole.append(visit)
@@ -122,16 +126,22 @@ class HistoryEncoder:
         return self._finish(visits, inputs, self._run(layout, inputs), layout.kept)
 
     def _run(self, layout: Layout, inputs: PackedInputs) -> Tensor:
-        events = self._graph.known_events(inputs.item, inputs.action, inputs.gap)
+        events = self._graph.known_events(inputs.item, inputs.action, inputs.gap, inputs.wait)
         return self._graph.model.encode_in(layout, *events, inputs.position)
 
     def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: Kept) -> Tensor:
         """Cache what is to be kept; the states [visits, width] after the last events."""
-        rows = {visit.sequence: visit.new for visit in visits if visit.sequence is not None}
-        if rows:
-            is_kept = [visit.sequence is not None for visit in visits]
-            events = np.flatnonzero(np.repeat(is_kept, [visit.new for visit in visits]))
-            self.cache.storage.append(rows, torch.from_numpy(events).to(self._device), kept, inputs.time)
+        new = [visit.new for visit in visits]
+        is_kept = np.repeat([visit.sequence is not None for visit in visits], new)
+        is_kept[np.cumsum(new) - 1] = False  # the last events
+        if is_kept.any():
+            rows = {
+                visit.sequence: visit.new - 1
+                for visit in visits
+                if visit.sequence is not None and visit.new > 1
+            }
+            events = torch.from_numpy(np.flatnonzero(is_kept)).to(self._device)
+            self.cache.storage.append(rows, events, kept, inputs.time[:, 0])
         return hidden[inputs.offsets[1:] - 1]
 
     def _inputs(self, visits: list[Visit]) -> PackedInputs:
@@ -139,7 +149,10 @@ class HistoryEncoder:
         columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
         new = [visit.new for visit in visits]
         inputs = ModelInput.of(columns, np.cumsum([0, *new]))
-        return PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))
+        packed = PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))
+        wait = known(packed.wait, NUM_GAPS - 1)
+        wait, time = self._graph.model.known_waits(wait, packed.time)
+        return replace(packed, wait=wait, time=time)
 
 
 def _reserved(visits: Sequence[Visit]) -> dict[bytes, int]:

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from footfall_engines.storage import Storage
 
 
 @dataclass
 class CachedUser:
-    """What is kept of one user: events int32 [4, events] (contract.HISTORY_COLUMNS) and the state after the last."""
+    """What is kept of one user: `sequence` of the storage is of events int32 [6, events] (HISTORY_COLUMNS)."""
 
     sequence: int
     events: NDArray[np.int32]
-    state: Tensor
 
 
 class UserCache:
@@ -37,9 +35,9 @@ class UserCache:
         return len(self._users)
 
     def find(self, user: bytes, events: NDArray[np.int32]) -> CachedUser | None:
-        """The user's entry, if `events` begin with its own; it counts as used."""
+        """The user's entry, if `events` begin with its own and go on; it counts as used."""
         entry = self._users.get(user)
-        if entry is None or not np.array_equal(entry.events, events[:, : entry.events.shape[1]]):
+        if entry is None or not np.array_equal(entry.events, events[:, :-1][:, : entry.events.shape[1]]):
             return None
         self._users.move_to_end(user)
         return entry
@@ -55,9 +53,9 @@ class UserCache:
         self.storage.allocate(sequence, rows)
         return sequence
 
-    def store(self, user: bytes, sequence: int, events: NDArray[np.int32], state: Tensor) -> None:
+    def store(self, user: bytes, sequence: int, events: NDArray[np.int32]) -> None:
         """The user's entry, now that every layer holds what is kept of `events`."""
-        self._users[user] = CachedUser(sequence, events.copy(), state.clone())
+        self._users[user] = CachedUser(sequence, events.copy())
         self._users.move_to_end(user)
 
     def drop(self, user: bytes) -> None:

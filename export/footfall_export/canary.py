@@ -20,11 +20,11 @@ def canary(checkpoint: Checkpoint, engine: Engine, precision: str) -> dict[str, 
 
     The answers are `engine`'s: the exported one, or torch where that cannot run here.
     """
-    samples = checkpoint.samples
+    samples, now = checkpoint.samples.histories, checkpoint.samples.now
     requests = []
     for user in range(min(NUM_REQUESTS, samples.num_users)):
         history = slices(samples, samples.offsets[user : user + 1], samples.offsets[user + 1 : user + 2])
-        inputs = model_input(history, checkpoint.config.max_length)
+        inputs = model_input(history, now[user : user + 1], checkpoint.config.max_length)
         scores = engine.score(Batch(inputs, IndexLists.of([history.item]), IndexLists.of([history.item[:0]])))
         listed = np.flatnonzero(np.isfinite(scores.item_score[0]))[:DEFAULT_TOP_K]
         requests.append(
@@ -32,6 +32,7 @@ def canary(checkpoint: Checkpoint, engine: Engine, precision: str) -> dict[str, 
                 "item_id": _texts(checkpoint.items.ids(history.item)),
                 "action": _texts(checkpoint.actions.ids(history.action)),
                 "timestamp": history.time.tolist(),
+                "now": int(now[user]),
                 "recommended_id": _texts(checkpoint.items.ids(scores.item_index[0, listed])),
                 "score": scores.item_score[0, listed].tolist(),
             }

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import ITEM_INDEX, UNKNOWN_INDEX
+from footfall.contract import ITEM_INDEX, UNKNOWN_INDEX, UNKNOWN_TIME
 from footfall.errors import InputError
-from footfall.history import Histories, model_input, slices
+from footfall.history import Asked, model_input, slices
 from footfall_engines.engine import Batch, Engine, IndexLists, Scores
 from footfall_engines.version import Version
 
@@ -78,8 +78,11 @@ def not_measured(engine: str, precision: str, reason: str) -> Parity:
     return Parity(engine, precision, False, f"not measured: {reason}", 0, THRESHOLDS[precision])
 
 
-def measure(engine: Engine, reference: Engine, samples: Histories, version: Version) -> Parity:
-    """Compare both engines on `samples` in batches of several sizes, also with candidates and empty histories."""
+def measure(engine: Engine, reference: Engine, samples: Asked, version: Version) -> Parity:
+    """Compare both engines on `samples` in batches of several sizes.
+
+    Also with candidates, empty histories and times that nobody knows.
+    """
     batches = parity_batches(samples, version.max_length)
     pairs = [(engine.score(batch), reference.score(batch)) for batch in batches]
     agreements = [share for got, expected in pairs for share in _agreements(got, expected)]
@@ -95,31 +98,36 @@ def measure(engine: Engine, reference: Engine, samples: Histories, version: Vers
     )
 
 
-def parity_batches(samples: Histories, max_length: int) -> list[Batch]:
-    """A user without history, then the samples in turn at every batch size, MAX_BATCHES of each at most.
+def parity_batches(asked: Asked, max_length: int) -> list[Batch]:
+    """A user without history, then those asked about in turn at every batch size, MAX_BATCHES of each at most.
 
-    In a batch the first has no history, every third has candidates and every seventh only unknown ones.
+    In a batch the first has no history, every third has candidates, every fifth is asked about at no known time and
+    every seventh has only unknown candidates.
     """
-    start = np.zeros(1, dtype=np.int64)
-    batches = [_batch(slices(samples, start, start), samples.item, max_length)]
+    samples, now, start = asked.histories, asked.now, np.zeros(1, dtype=np.int64)
+    batches = [_batch(Asked(slices(samples, start, start), start), samples.item, max_length)]
     for size in BATCH_SIZES:
         for begin in range(0, min(samples.num_users, MAX_BATCHES * size), size):
             users = slice(begin, begin + size)
             first, last = samples.offsets[:-1][users].copy(), samples.offsets[1:][users]
             if size > 1:
                 first[0] = last[0]
-            batches.append(_batch(slices(samples, first, last), samples.item, max_length))
+            some = Asked(slices(samples, first, last), now[users])
+            batches.append(_batch(some, samples.item, max_length))
     return batches
 
 
-def _batch(histories: Histories, pool: NDArray[np.int32], max_length: int) -> Batch:
+def _batch(asked: Asked, pool: NDArray[np.int32], max_length: int) -> Batch:
     """What a user has seen is excluded; candidates are the first of `pool`."""
+    histories = asked.histories
     seen = [histories.item[start:end] for start, end in pairwise(histories.offsets)]
     unknown = np.array([UNKNOWN_INDEX], dtype=np.int32)
     candidates = [
         unknown if row % 7 == 6 else pool[: NUM_CANDIDATES * (row % 3 == 2)] for row in range(len(seen))
     ]
-    return Batch(model_input(histories, max_length), IndexLists.of(seen), IndexLists.of(candidates))
+    now = np.where(np.arange(len(seen)) % 5 == 4, UNKNOWN_TIME, asked.now)
+    inputs = model_input(histories, now, max_length)
+    return Batch(inputs, IndexLists.of(seen), IndexLists.of(candidates))
 
 
 def _largest(pairs: list[tuple[Scores, Scores]], output: str) -> float:

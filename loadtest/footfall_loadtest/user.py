@@ -44,11 +44,11 @@ class FootfallUser(User):
 
     @task
     def recommend(self) -> None:
-        history = next(self.histories)
+        history, now = next(self.histories)
         began = time.perf_counter()
         failure, listed = None, 0
         try:
-            listed = len(self.client.recommend(history, self.top_k).items)
+            listed = len(self.client.recommend(history, self.top_k, now=now).items)
         except FootfallClientError as error:
             failure = error
         self.environment.events.request.fire(

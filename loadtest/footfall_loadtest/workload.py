@@ -25,8 +25,11 @@ class Workload:
         if self.max_events < 1:
             raise InputError(f"max_events is {self.max_events}, it must be at least 1")
 
-    def histories(self, client: int = 0) -> Iterator[list[Event]]:
-        """The same sequence for the same seed and client number."""
+    def histories(self, client: int = 0) -> Iterator[tuple[list[Event], int]]:
+        """Histories and when each is asked about, at its last event, in epoch milliseconds.
+
+        The same sequence for the same seed and client number.
+        """
         random = np.random.default_rng((self.seed, client))
         item, action, time, offsets = (
             np.load(self.folder / f"{name}.npy", mmap_mode="r")
@@ -38,7 +41,8 @@ class Workload:
             user = random.integers(len(offsets) - 1)
             end = random.integers(offsets[user], offsets[user + 1]) + 1
             start = max(int(offsets[user]), int(end) - self.max_events)
-            yield [
+            events = [
                 Event(items.id(int(item[place])).decode(), actions[action[place] - 1], int(time[place]))
                 for place in range(start, int(end))
             ]
+            yield events, int(time[end - 1])

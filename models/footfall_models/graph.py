@@ -35,23 +35,29 @@ class RankerGraph(nn.Module):
         history_item: Tensor,
         history_action: Tensor,
         history_gap: Tensor,
+        history_wait: Tensor,
         history_time: Tensor,
+        history_next_time: Tensor,
         history_length: Tensor,
         excluded_index: Tensor,
         candidate_index: Tensor,
     ) -> tuple[Tensor, ...]:
         """contract.ENGINE_INPUTS, int32 [users, ...], to contract.engine_outputs."""
-        events = self.known_events(history_item, history_action, history_gap)
-        hidden = self.model.encode_padded(*events, history_time)
+        events = self.known_events(history_item, history_action, history_gap, history_wait)
+        times = torch.stack([history_time, history_next_time], dim=-1)
+        hidden = self.model.encode_padded(*events, times)
         last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
         state = hidden.gather(1, last).squeeze(1)  # [users, width]
         empty = history_length == 0  # [users, 1]
         *said, vector = self.describe(state, empty)
         return (*self.best(vector, empty, excluded_index, candidate_index), *said, vector)
 
-    def known_events(self, item: Tensor, action: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def known_events(
+        self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """int64 indices the model's tables hold, of events laid out in any shape."""
-        return known(item, self.num_items), known(action, self.num_actions), known(gap, NUM_GAPS - 1)
+        gap, wait = known(gap, NUM_GAPS - 1), known(wait, NUM_GAPS - 1)
+        return known(item, self.num_items), known(action, self.num_actions), gap, wait
 
     def describe(self, state: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
         """What each head says of states [users, width], and the user vectors; empty bool [users, 1]: no history."""

@@ -12,12 +12,17 @@ from footfall.history import ModelInput
 
 @dataclass(frozen=True)
 class PackedInputs:
-    """A ModelInput on a device: item, action, gap, position int64 [events], time int32 [events] in seconds,
-    offsets int64 [users + 1]. `position` is an event's place in its history, from 0."""
+    """A ModelInput on a device: item, action, gap, wait, position int64 [events], time int32 [events, 2] in seconds,
+    offsets int64 [users + 1].
+
+    `position` is an event's place in its history, from 0; `time` when it happened and when the next one did, from
+    which it looks back.
+    """
 
     item: Tensor
     action: Tensor
     gap: Tensor
+    wait: Tensor
     position: Tensor
     time: Tensor
     offsets: Tensor
@@ -27,10 +32,11 @@ class PackedInputs:
         cls, inputs: ModelInput, device: torch.device, past: NDArray[np.int64] | int = 0
     ) -> "PackedInputs":
         """past int64 [events]: how many events of the user's history lie before those of `inputs`."""
-        indices = (inputs.item, inputs.action, inputs.gap, positions(inputs.offsets) + past)
-        item, action, gap, position = (torch.from_numpy(column.astype(np.int64)) for column in indices)
-        time, offsets = torch.from_numpy(inputs.time), torch.from_numpy(inputs.offsets)
-        return cls(item, action, gap, position, time, offsets).to(device)
+        place = positions(inputs.offsets) + past
+        indices = (inputs.item, inputs.action, inputs.gap, inputs.wait, place)
+        item, action, gap, wait, position = (torch.from_numpy(column.astype(np.int64)) for column in indices)
+        time = torch.from_numpy(np.stack([inputs.time, inputs.next_time], axis=1))
+        return cls(item, action, gap, wait, position, time, torch.from_numpy(inputs.offsets)).to(device)
 
     def to(self, device: torch.device) -> "PackedInputs":
         return PackedInputs(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))

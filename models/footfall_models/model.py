@@ -7,6 +7,7 @@ states have the length SCORE_SCALE and, once trained, item rows the length 1.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from footfall_models.registry import find_encoder, find_head
 EMBEDDING_STD = 0.02
 SCORE_SCALE = 20.0
 """Length of every state, so scores lie within +-20: the inverse temperature of the softmax."""
+WAIT_DROPOUT = 0.15
+"""Share of the waits that training hides, since a request may come without times."""
 
 
 SHORTEST_STATE = 1e-3
@@ -38,6 +41,7 @@ class SequenceModel(nn.Module):
     """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
 
     item_popularity: Tensor
+    wait_is_known: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -46,26 +50,45 @@ class SequenceModel(nn.Module):
         self.action_embedding = nn.Embedding(config.num_actions + 1, config.width, padding_idx=PADDING_INDEX)
         self.position_embedding = nn.Embedding(config.max_length, config.width)
         self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
+        self.wait_embedding = nn.Embedding(NUM_GAPS, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({name: find_head(name)(config) for name in config.heads})
-        # Set after training: the list for an empty history.
+        # Set after training: the list for an empty history, and the waits that training met.
         self.register_buffer("item_popularity", torch.zeros(config.num_items + 1))
+        self.register_buffer("wait_is_known", torch.arange(NUM_GAPS) > 0)
         self.apply(_initialise)
+        nn.init.zeros_(self.wait_embedding.weight)
 
     def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
         """Packed: float [events, width]."""
-        layout = PackedLayout(inputs, implementation, self.config.max_length)
-        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, inputs.position)
+        wait, time = self.known_waits(inputs.wait, inputs.time)
+        layout = PackedLayout(replace(inputs, time=time), implementation, self.config.max_length)
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, inputs.position)
 
-    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, time: Tensor) -> Tensor:
-        """Padded from the left: int [users, length] each -> float [users, length, width]."""
+    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor) -> Tensor:
+        """Padded from the left: int [users, length] each, time [users, length, 2] -> float [users, length, width]."""
         position = torch.arange(item.shape[1], device=item.device)
-        return self.encode_in(PaddedLayout(time), item, action, gap, position)
+        wait, time = self.known_waits(wait, time)
+        return self.encode_in(PaddedLayout(time), item, action, gap, wait, position)
+
+    def known_waits(self, wait: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """wait [...] and time [..., 2] of events, without what training has not met.
+
+        So the answer to an old log's history, asked about today, is that of a request without `now`: the event's wait
+        is unknown (0) and it looks back from its own time.
+        """
+        known = self.wait_is_known[wait]
+        if self.training:
+            known = known & (torch.rand_like(known, dtype=torch.float32) >= WAIT_DROPOUT)
+        happened, looks_back = time.unbind(-1)
+        return torch.where(known, wait, 0), torch.stack(
+            [happened, torch.where(known, looks_back, happened)], -1
+        )
 
     def encode_in(
-        self, layout: Layout, item: Tensor, action: Tensor, gap: Tensor, position: Tensor
+        self, layout: Layout, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, position: Tensor
     ) -> Tensor:
         """Indices [...] of events that lie as `layout` says -> float [..., width]."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
@@ -73,7 +96,8 @@ class SequenceModel(nn.Module):
         tokens = layout.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
         tokens = self.dropout(tokens)
         tokens = self.blocks(tokens, layout)
-        return functional.normalize(self.final_norm(tokens), dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
+        states = self.final_norm(tokens + self.wait_embedding(wait))
+        return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
 
     def item_table(self) -> Tensor:
         """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""

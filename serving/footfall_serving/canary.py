@@ -11,6 +11,7 @@ from footfall.contract import (
     ACTION,
     COMPOSING_MODELS,
     ITEM_ID,
+    NOW,
     RECOMMENDED_ID,
     SCORE,
     TIMESTAMP,
@@ -55,6 +56,7 @@ def _ask(client: grpcclient.InferenceServerClient, version: Version, request: di
         ITEM_ID.name: np.array([[id_.encode() for id_ in request[ITEM_ID.name]]], dtype=np.object_),
         ACTION.name: np.array([[name.encode() for name in request[ACTION.name]]], dtype=np.object_),
         TIMESTAMP.name: np.array([request[TIMESTAMP.name]], dtype=np.int64),
+        NOW.name: np.array([[request[NOW.name]]], dtype=np.int64),
         TOP_K.name: np.array([[len(request[RECOMMENDED_ID.name])]], dtype=np.int32),
     }
     for step in COMPOSING_MODELS:

@@ -1,5 +1,6 @@
 """Request: what a client asked, checked; and its way to the indices an engine takes."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from footfall.contract import (
     MAX_EVENTS_READ,
     MAX_ID_BYTES,
     MAX_SEEN,
+    NOW,
     PADDING_INDEX,
     TIMESTAMP,
     TOP_K,
@@ -46,6 +48,7 @@ class Request:
     item_ids: list[bytes]
     actions: list[bytes]
     times: NDArray[np.int64]
+    now: int
     top_k: int
     candidates: list[bytes] | None
     exclude_seen: bool
@@ -76,6 +79,7 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
         if actions is None
         else _ids(actions[-MAX_EVENTS_READ:], ACTION.name),
         _times(times, min(len(item_ids), MAX_EVENTS_READ)),
+        _now(_row(tensors, NOW.name)),
         read_top_k(_row(tensors, TOP_K.name), max_top_k),
         None if candidates is None else _candidates(candidates),
         DEFAULT_EXCLUDE_SEEN if exclude_seen is None else bool(exclude_seen[0]),
@@ -98,7 +102,8 @@ def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
     Cleaning, truncation and gaps are footfall.history's, the code that training runs.
     """
     encoded = encode(request.item_ids, request.actions, request.times, version.items, version.actions)
-    inputs = model_input(clean(encoded.histories, version.rules), version.max_length)
+    cleaned = clean(encoded.histories, version.rules)
+    inputs = model_input(cleaned, np.array([request.now], dtype=np.int64), version.max_length)
     seen = _seen(request, version) if request.exclude_seen else np.zeros(0, np.int32)
     candidates = np.zeros(0, np.int32)
     if request.candidates is not None:
@@ -175,13 +180,25 @@ def _times(values: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
     if values is None:
         return np.full(count, UNKNOWN_TIME, dtype=np.int64)
     times: NDArray[np.int64] = values[-MAX_EVENTS_READ:].astype(np.int64)
+    _check_times(times, TIMESTAMP.name)
+    return times
+
+
+def _now(values: NDArray[Any] | None) -> int:
+    """Epoch milliseconds; the clock of this machine where it is left out."""
+    if values is None:
+        return time.time_ns() // 1_000_000
+    _check_times(values, NOW.name)
+    return int(values[0])
+
+
+def _check_times(times: NDArray[Any], name: str) -> None:
     bad = times[implausible(times) & (times != UNKNOWN_TIME)]
     if len(bad):
         raise InputError(
-            f"timestamp holds {bad[0]}, expected epoch milliseconds: {why_implausible(bad[0])}; an unknown time is "
-            f"{UNKNOWN_TIME}, and where all are unknown timestamp is left out"
+            f"{name} holds {bad[0]}, expected epoch milliseconds: {why_implausible(bad[0])}; an unknown time is "
+            f"{UNKNOWN_TIME}"
         )
-    return times
 
 
 def _never_empty(values: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ def calibrate(
     model: SequenceModel, targets: Targets, device: torch.device, implementation: ImplementationName
 ) -> None:
     """Calibrate every head on validation targets."""
-    hidden = ModelScorer(model, device, implementation).hidden(targets.histories)
+    hidden = ModelScorer(model, device, implementation).hidden(targets.histories, targets.now)
     item, action = (
         torch.from_numpy(column.astype("int64")).to(device)
         for column in (targets.next_item, targets.next_action)

@@ -12,7 +12,7 @@ import numpy as np
 
 from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest, write_manifest, written_aside
-from footfall.history import Histories, HistoryRules
+from footfall.history import Asked, Histories, HistoryRules
 from footfall.vocabulary import Vocabulary
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
@@ -82,10 +82,11 @@ class Checkpoint:
         return str(self.manifest["lineage"])
 
     @cached_property
-    def samples(self) -> Histories:
+    def samples(self) -> Asked:
         """Real histories kept for parity reports and canaries."""
         with np.load(self.folder / "samples.npz") as arrays:
-            return Histories(arrays["item"], arrays["action"], arrays["time"], arrays["offsets"])
+            histories = Histories(arrays["item"], arrays["action"], arrays["time"], arrays["offsets"])
+            return Asked(histories, arrays["now"])
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def save_checkpoint(
     target: Path,
     model: SequenceModel,
     dataset: Dataset,
-    samples: Histories,
+    samples: Asked,
     metrics: dict[str, Any],
     options: TrainOptions,
     *,
@@ -119,10 +120,8 @@ def save_checkpoint(
         shutil.copyfile(dataset.folder / "items.parquet", folder / "items.parquet")
         np.savez(
             folder / "samples.npz",
-            item=samples.item,
-            action=samples.action,
-            time=samples.time,
-            offsets=samples.offsets,
+            **vars(samples.histories),
+            now=samples.now,
         )
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         facts = {

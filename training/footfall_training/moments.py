@@ -24,7 +24,7 @@ def calibration_moments(dataset: Dataset, split: SplitName, most: int, seed: int
     drawn = _drawn(targets.next_action, _action_counts(dataset, split))
     offsets = targets.histories.offsets
     histories = slices(targets.histories, offsets[drawn], offsets[drawn + 1])
-    return Targets(histories, targets.next_item[drawn], targets.next_action[drawn])
+    return Targets(histories, targets.now[drawn], targets.next_item[drawn], targets.next_action[drawn])
 
 
 def random_moments(dataset: Dataset, part: Part, most: int, seed: int) -> Targets:
@@ -38,7 +38,8 @@ def random_moments(dataset: Dataset, part: Part, most: int, seed: int) -> Target
     if most < len(event):
         event = np.sort(np.random.default_rng(seed).choice(event, most, replace=False))
     first = histories.offsets[np.searchsorted(histories.offsets, event, side="right") - 1]
-    return Targets(slices(histories, first, event), histories.item[event], histories.action[event])
+    before = slices(histories, first, event)
+    return Targets(before, histories.time[event], histories.item[event], histories.action[event])
 
 
 def _action_counts(dataset: Dataset, split: SplitName) -> NDArray[np.int64]:

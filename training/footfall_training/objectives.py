@@ -34,15 +34,19 @@ class Objective(Protocol):
 
 
 class NextItem:
-    """After each event, the next one. When the model is asked, its state after the last event tells: nothing is
-    appended to a history (see footfall.history.model_input)."""
+    """After each event, at the time of the next one, that one.
+
+    When the model is asked, its state after the last event tells: nothing is appended to a history (see
+    footfall.history.model_input).
+    """
 
     encoders: tuple[Sees, ...] = ("past",)
 
     def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
         first, end = windows.offsets[:-1], windows.offsets[1:]
         following = slices(windows, first + 1, end)
-        return Examples(as_model_input(slices(windows, first, end - 1)), following.item, following.action)
+        inputs = as_model_input(slices(windows, first, end - 1), windows.time[end - 1])
+        return Examples(inputs, following.item, following.action)
 
 
 NEXT_ITEM = NextItem()

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from footfall.contract import NUM_GAPS, UNKNOWN_GAP
 from footfall.errors import InputError
 from footfall.folder import make_folder, writing
-from footfall.history import newest
+from footfall.history import Asked, Histories, newest, time_gaps
 from footfall.metrics import ranking_metrics
 from footfall_data.dataset import Dataset, SplitName
 from footfall_data.splits import training_histories
@@ -38,6 +39,8 @@ NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""
 NEGATIVE_POWER = 0.75
 """Negatives are drawn by popularity to this power (Mikolov et al., 2013)."""
+LEAST_WAITS = 100
+"""Of one bucket, before a model is told of it."""
 FINAL_RATE = 0.1
 """The cosine schedule ends at this share of the learning rate."""
 
@@ -79,9 +82,8 @@ def train(
     moments = calibration_moments(dataset, options.split, options.validation_users, options.seed)
     calibrate(trainer.model, moments, trainer.device, trainer.implementation)
     fill_priors(trainer.model, dataset, options.split)
-    samples = newest(
-        Targets.of(dataset, options.split, "validation", NUM_SAMPLES).histories, config.max_length
-    )
+    asked = Targets.of(dataset, options.split, "validation", NUM_SAMPLES)
+    samples = Asked(newest(asked.histories, config.max_length), asked.now)
     learnt = source.learnt if source else None
     save_checkpoint(out, trainer.model.cpu(), dataset, samples, metrics, options, source=learnt)
     (folder / STATE).unlink()
@@ -123,6 +125,7 @@ class Trainer:
         self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
         self.num_batches = -(-len(self.windows.start) // options.batch_size)
         training = training_histories(dataset, options.split)
+        remember_waits(self.model, training)
         count = np.bincount(training.item, minlength=config.num_items + 1)
         self._draw = torch.from_numpy(count**NEGATIVE_POWER).to(self.device)
         share = self._draw / self._draw.sum()
@@ -265,6 +268,13 @@ class Trainer:
     def save(self) -> None:
         self._check_finite()
         save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
+
+
+def remember_waits(model: SequenceModel, training: Histories) -> None:
+    """Which waits for a next event are frequent enough in training to say anything; others count as unknown."""
+    count = np.bincount(time_gaps(training), minlength=NUM_GAPS)
+    count[UNKNOWN_GAP] = 0
+    model.wait_is_known.copy_(torch.from_numpy(count >= LEAST_WAITS))
 
 
 def fill_priors(model: SequenceModel, dataset: Dataset, split: SplitName) -> None:

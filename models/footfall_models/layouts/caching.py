@@ -76,7 +76,7 @@ class ReturningLayout(KernelLayout):
             normaliser=rules.normaliser,
             position_bias=parts.position_bias,
             time_bias=parts.time_bias,
-            time=None if parts.time_bias is None else self._pad(torch.stack([self.inputs.time] * 2, -1)),
+            time=None if parts.time_bias is None else self._pad(self.inputs.time),
             sequences=self._sequences,
         )
         return mixed.flatten(0, 1).index_select(0, self._cell)

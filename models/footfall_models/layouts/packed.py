@@ -30,7 +30,7 @@ class PackedLayout(KernelLayout):
         self._plan: AttentionPlan | None = None
 
     def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
-        rules, offsets, time = parts.rules, self.inputs.offsets, torch.stack([self.inputs.time] * 2, -1)
+        rules, offsets, time = parts.rules, self.inputs.offsets, self.inputs.time
         if self._plan is None:  # of the first layer, for all
             extras = Extras(None, time, parts.position_bias, parts.time_bias)
             self._plan = plan_attention(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.nn import functional
@@ -14,7 +13,7 @@ from footfall_models.layouts.layout import Cell, QueryKeyValue
 
 @dataclass(frozen=True)
 class PaddedLayout:
-    """Tokens [users, length, ...] filled from the left, time int32 [users, length]; only what ONNX can express."""
+    """Tokens [users, length, ...] filled from the left, time int32 [users, length, 2]; only what ONNX can express."""
 
     time: Tensor
 
@@ -28,7 +27,7 @@ class PaddedLayout:
             key,
             value,
             parts.rules,
-            time=torch.stack([self.time] * 2, -1),
+            time=self.time,
             position_bias=parts.position_bias,
             time_bias=parts.time_bias,
         )

@@ -12,7 +12,7 @@ class Popularity:
     def __init__(self, training: Histories, num_items: int) -> None:
         self._count = np.bincount(training.item, minlength=num_items + 1).astype(np.float32)
 
-    def scores(self, histories: Histories) -> NDArray[np.float32]:
+    def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.repeat(self._count[None], histories.num_users, axis=0)
 
 
@@ -31,7 +31,7 @@ class LastItemNeighbour:
         self._after, self._cosine = after, cosine.astype(np.float32)
         self._row = np.searchsorted(before, np.arange(num_items + 2))
 
-    def scores(self, histories: Histories) -> NDArray[np.float32]:
+    def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
         scores = np.zeros((histories.num_users, len(self._row) - 1), dtype=np.float32)
         last = histories.item[histories.offsets[1:] - 1]
         start, end = self._row[last], self._row[last + 1]

@@ -77,7 +77,7 @@ def _action_metrics(
     model: ModelScorer, targets: Targets, dataset: Dataset
 ) -> dict[str, dict[str, float | None]]:
     """None is what a metric has no value for: NaN is not JSON."""
-    probability = model.action_probability(targets.histories)
+    probability = model.action_probability(targets.histories, targets.now)
     metrics: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(dataset.actions, start=1):
         happened = targets.next_action == index

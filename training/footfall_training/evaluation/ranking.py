@@ -24,15 +24,16 @@ BATCH_SCORES = 1 << 24
 class Scorer(Protocol):
     """Anything that can rank: higher is better; column 0 is padding and ignored."""
 
-    def scores(self, histories: Histories) -> NDArray[np.float32]:
-        """float32 [users, num_items + 1]."""
+    def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [users, num_items + 1]; now int64 [users]: when each history is asked about."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Users with an event to predict: their histories before it, and the event itself."""
+    """Users with an event to predict: their histories before it, its time (epoch ms int64 [users]), and the event."""
 
     histories: Histories
+    now: NDArray[np.int64]
     next_item: NDArray[np.int32]
     next_action: NDArray[np.uint8]
 
@@ -48,7 +49,8 @@ class Targets:
         first = dataset.histories.offsets[:-1][users]
         position = first + target_at[users]
         whole = dataset.histories
-        return cls(slices(whole, first, position), whole.item[position], whole.action[position])
+        before = slices(whole, first, position)
+        return cls(before, whole.time[position], whole.item[position], whole.action[position])
 
     def __len__(self) -> int:
         return len(self.next_item)
@@ -64,7 +66,7 @@ def rank_targets(
         end = min(start + batch, len(targets))
         offsets = targets.histories.offsets
         histories = slices(targets.histories, offsets[start:end], offsets[start + 1 : end + 1])
-        scores = scorer.scores(histories)
+        scores = scorer.scores(histories, targets.now[start:end])
         unknown = num_items + 1 - scores.shape[1]  # newer than the scorer: without a score
         scores = np.pad(scores, ((0, 0), (0, unknown)), constant_values=-np.inf) if unknown else scores
         ranks[start:end] = _rank(scores, histories, targets.next_item[start:end], keep_seen)
