@@ -82,4 +82,6 @@ def test_replayed_histories_have_the_action_metrics_of_evaluate(
         probability = np.array([answer.action_probability[name.decode()] for answer in answers])
         metrics = probability_metrics(probability, happened == index)
         known = {metric: value for metric, value in metrics.items() if not math.isnan(value)}
+        # A pair of users whose probabilities are nearer than the engines' roundings may trade places in it.
+        assert known.pop("auc") == pytest.approx(expected[name.decode()]["auc"], abs=1e-4)
         assert known == pytest.approx({metric: expected[name.decode()][metric] for metric in known}, abs=1e-6)
