@@ -1,11 +1,13 @@
 """The `footfall` command: registers the verbs and turns errors into one sentence."""
 
+import io
 import sys
+from collections.abc import Sequence
 
 import typer
 
 from footfall import __version__
-from footfall.errors import FootfallError
+from footfall.errors import FootfallError, InputError
 from footfall_cli.demo import demo
 from footfall_cli.evaluate import evaluate
 from footfall_cli.export import export
@@ -58,7 +60,11 @@ app.command()(demo)
 
 def main() -> None:
     """Run the command; a user's error, or the system's, prints one sentence and exits 1, a broken option exits 2."""
+    for stream in (sys.stdout, sys.stderr):  # an item's title may be beyond the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _check_encoding(sys.argv[1:])
         app()
     except FootfallError as error:
         print(f"footfall: {error}", file=sys.stderr)
@@ -68,6 +74,16 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """Not every library takes a name that the system's encoding does not read."""
+    for argument in arguments:
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            raise InputError(
+                f"the argument {argument!a} is not in the system's encoding, {sys.getfilesystemencoding()};"
+                " set LANG=C.UTF-8, or give the file another name"
+            )
 
 
 def _sentence(error: OSError) -> str:
