@@ -113,7 +113,7 @@ def test_the_padding_row_of_the_item_table_is_zero(encoder: EncoderName) -> None
     [
         ({"width": 15, "num_heads": 2}, "not a multiple"),
         ({"num_items": 0}, "num_items is 0"),
-        ({"max_length": 131_073}, "max_length is 131073, attention takes at most 131072"),
+        ({"max_length": 8_193}, "max_length is 8193, a server reads at most 8192 events of a history"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"encoder": "lstm"}, "unknown encoder 'lstm'; there are softmax, hstu"),
     ],

@@ -14,7 +14,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `footfall train`.")],
     repository: Annotated[Path, typer.Option(help="The model repository; made where it is not there.")],
     engine: Annotated[str, typer.Option(help="onnxruntime, tensorrt or torch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; onnxruntime takes fp32.")] = "fp32",
     max_top_k: Annotated[int, typer.Option(help="Longest list a request may ask for.")] = DEFAULT_MAX_TOP_K,
     backend: Annotated[
         str, typer.Option(help="python, or tensorrt: the server runs the plan itself, in NVIDIA's container.")

@@ -31,7 +31,6 @@ class Threshold:
 # worse of two models (train --width 32 --dropout 0.2 --epochs 4; train --epochs 3, so width 128):
 #                     score   vector  top 20
 #   fp32 onnxruntime  6.7e-6  3.8e-6  100%
-#   fp16 onnxruntime  7.5e-3  1.3e-2  99.97%
 #   fp16 torch        1.2e-2  1.9e-2  99.94%
 #   bf16 torch        6.4e-2  1.3e-1  99.64%
 # States have length 20, so one rounding of fp16 (2^-11) or bf16 (2^-8) is up to 1e-2 or 8e-2 of it: room for five.

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from footfall.contract import MAX_EVENTS_READ
 from footfall.errors import InputError, check_choice
-from footfall_kernels.attention.rules import MAX_LENGTH
 from footfall_models.registry import ENCODERS, HEADS, EncoderName
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -30,8 +30,10 @@ class ModelConfig:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.width % self.num_heads:
             raise InputError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        if self.max_length > MAX_LENGTH:
-            raise InputError(f"max_length is {self.max_length}, attention takes at most {MAX_LENGTH}")
+        if self.max_length > MAX_EVENTS_READ:
+            raise InputError(
+                f"max_length is {self.max_length}, a server reads at most {MAX_EVENTS_READ} events of a history"
+            )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
         check_choice("encoder", self.encoder, ENCODERS)
