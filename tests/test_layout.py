@@ -88,6 +88,15 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
     assert run.stdout.split() == []
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime_engine", "torch_engine", "tensorrt_engine"])
+def test_a_servers_process_imports_neither_training_nor_what_reads_logs(runtime: str) -> None:
+    served = ("footfall_serving.request", "footfall_engines.engine", f"footfall_engines.{runtime}")
+    kept_out = {"polars", "footfall_data", "footfall_training", "footfall_export"}
+    code = f"import sys, {', '.join(served)}; print(*sorted({kept_out!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
 def test_no_file_has_grown_past_300_lines() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in tracked_files("*.py")}
     long = {

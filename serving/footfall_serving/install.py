@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from footfall.errors import NotReadyError
@@ -19,6 +20,8 @@ PACKAGE = "nvidia-pytriton==0.7.0"
 SERVER_VERSION = "2.51"
 SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"
+MAX_NUMPY = 1
+"""Its major version: BYTES tensors end the stub with a segmentation fault under numpy 2."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,12 @@ class ServerHome:
 
 
 def server_home() -> ServerHome:
-    """Raises NotReadyError where the server is not installed in this environment."""
+    """Raises NotReadyError where the server is not installed in this environment, or would crash in it."""
+    numpy = version("numpy")
+    if int(numpy.partition(".")[0]) > MAX_NUMPY:
+        raise NotReadyError(
+            f"the server's Python stub crashes with numpy {numpy}; run: pip install 'numpy<{MAX_NUMPY + 1}'"
+        )
     home = ServerHome(Path(sys.prefix) / "tritonserver")
     if not home.binary.is_file():
         raise NotReadyError(
