@@ -16,7 +16,7 @@ import torch
 from _facts import busy_cores, commit, machine, summary
 
 from footfall.history import ModelInput
-from footfall_engines.engine import Batch, IndexLists, Scores
+from footfall_engines.batch import Batch, IndexLists, Scores
 from footfall_engines.torch_engine import TorchEngine
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel

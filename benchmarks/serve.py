@@ -26,7 +26,8 @@ from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
 from footfall_data.dataset import Dataset
-from footfall_engines.engine import Batch, IndexLists, load_engine
+from footfall_engines.batch import Batch, IndexLists
+from footfall_engines.engine import load_engine
 from footfall_engines.repository import Repository
 from footfall_serving.server import running_server
 

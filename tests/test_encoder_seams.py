@@ -15,7 +15,7 @@ from footfall.contract import ENGINE_INPUTS, HEADS, engine_outputs
 from footfall.errors import InputError
 from footfall.history import Histories, ModelInput, pad
 from footfall_data.dataset import Dataset
-from footfall_engines.engine import NOBODY
+from footfall_engines.batch import NOBODY
 from footfall_engines.history_encoder import HistoryEncoder
 from footfall_export.to_onnx import write_onnx
 from footfall_models.config import ModelConfig

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from footfall.contract import NUM_GAPS, UNKNOWN_INDEX
 from footfall.errors import InputError, NotReadyError
 from footfall.history import ModelInput
-from footfall_engines.engine import Batch, Engine, IndexLists, Scores, load_engine, padded_inputs
+from footfall_engines.batch import Batch, IndexLists, Scores, padded_inputs
+from footfall_engines.engine import Engine, load_engine
 from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine

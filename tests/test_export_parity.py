@@ -10,7 +10,7 @@ import torch
 from footfall.contract import HEADS, UNKNOWN_INDEX
 from footfall.errors import InputError
 from footfall.history import Asked, Histories
-from footfall_engines.engine import Batch, Scores
+from footfall_engines.batch import Batch, Scores
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_engines.version import Version

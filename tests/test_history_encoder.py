@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.history import ModelInput
+from footfall_engines.batch import NOBODY
 from footfall_engines.captured_passes import pad_inputs
-from footfall_engines.engine import NOBODY
 from footfall_engines.history_encoder import HistoryEncoder
 from footfall_engines.storage import PagedStorage, page_bytes
 from footfall_kernels.decode_attention.paged_cache import PagedCache

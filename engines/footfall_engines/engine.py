@@ -3,90 +3,12 @@
 Importing this module imports no runtime, so that the server's Python stub starts fast.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from footfall.contract import (
-    HISTORY_COLUMNS,
-    HISTORY_LENGTH,
-    ITEM_INDEX,
-    ITEM_SCORE,
-    PADDING_INDEX,
-    USER_VECTOR,
-    engine_outputs,
-)
 from footfall.errors import InputError
-from footfall.history import ModelInput, bucket_width, pad
+from footfall_engines.batch import Batch, Scores
 from footfall_engines.version import Version
-
-NOBODY = b""
-"""The user of a request that names none."""
-
-
-@dataclass(frozen=True)
-class IndexLists:
-    """One list of item indices a user, packed: values int32 [entries], offsets int64 [users + 1]."""
-
-    values: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, lists: list[NDArray[np.int32]]) -> "IndexLists":
-        lengths = [len(values) for values in lists]
-        values = np.concatenate(lists) if lists else np.zeros(0, np.int32)
-        return cls(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-    def take(self, users: NDArray[np.int64]) -> "IndexLists":
-        """The lists of these users."""
-        return IndexLists.of([self.values[self.offsets[user] : self.offsets[user + 1]] for user in users])
-
-    def padded(self) -> NDArray[np.int32]:
-        """int32 [users, a power of two]."""
-        return pad(self.values, self.offsets, _width(self.offsets))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What to rank for: packed histories, and each user's excluded items and candidates (none: the catalogue).
-
-    users: who each is, NOBODY where that is not known; an engine may keep what it computed of a known one.
-    """
-
-    history: ModelInput
-    excluded: IndexLists
-    candidate: IndexLists
-    users: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scores:
-    """contract.engine_outputs by name, [users, ...] each: the list, what the heads say, the user vector.
-
-    The list is best first, its score -inf and its index 0 past the last.
-    """
-
-    outputs: Mapping[str, NDArray[Any]]
-
-    @classmethod
-    def of(cls, heads: Sequence[str], outputs: Iterable[NDArray[Any]]) -> "Scores":
-        """`outputs` in the order of contract.engine_outputs."""
-        return cls(dict(zip([tensor.name for tensor in engine_outputs(heads)], outputs, strict=True)))
-
-    @property
-    def item_index(self) -> NDArray[np.int32]:
-        return self.outputs[ITEM_INDEX.name]
-
-    @property
-    def item_score(self) -> NDArray[np.float32]:
-        return self.outputs[ITEM_SCORE.name]
-
-    @property
-    def user_vector(self) -> NDArray[np.float32]:
-        return self.outputs[USER_VECTOR.name]
 
 
 class Engine(Protocol):
@@ -110,41 +32,6 @@ def load_engine(version: Version) -> Engine:
         known = ", ".join(ENGINES)
         raise InputError(f"{version.folder} has engine {version.engine!r}; there are {known}") from None
     return load(version)
-
-
-def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]:
-    """The batch as contract.ENGINE_INPUTS: every list padded to a power of two, histories to at most max_length."""
-    history = batch.history
-    lengths = np.diff(history.offsets)
-    width = min(_width(history.offsets), max_length)
-    return {
-        **{
-            tensor.name: pad(values, history.offsets, width)
-            for tensor, values in zip(HISTORY_COLUMNS, history.columns, strict=True)
-        },
-        "history_length": lengths.astype(np.int32)[:, None],
-        "excluded_index": batch.excluded.padded(),
-        "candidate_index": batch.candidate.padded(),
-    }
-
-
-def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInput:
-    """Each user's history tensors [n] and history_length [1] -> packed, without what pads them."""
-    lengths = [int(row[HISTORY_LENGTH.name][0]) for row in rows]
-    joined = (
-        np.concatenate([row[tensor.name][:length] for row, length in zip(rows, lengths, strict=True)])
-        for tensor in HISTORY_COLUMNS
-    )
-    return ModelInput.of(joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
-def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    kept: NDArray[np.int32] = values[values != PADDING_INDEX]
-    return kept
-
-
-def _width(offsets: NDArray[np.int64]) -> int:
-    return bucket_width(int(np.diff(offsets).max(initial=0)))
 
 
 def _onnxruntime(version: Version) -> Engine:

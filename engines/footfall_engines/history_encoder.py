@@ -10,8 +10,8 @@ from torch import Tensor
 
 from footfall.contract import NUM_GAPS
 from footfall.history import ModelInput
+from footfall_engines.batch import NOBODY
 from footfall_engines.captured_passes import CapturedPasses, Pass
-from footfall_engines.engine import NOBODY
 from footfall_engines.storage import storage_for
 from footfall_engines.user_cache import UserCache
 from footfall_kernels.implementations import ImplementationName

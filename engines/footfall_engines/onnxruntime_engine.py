@@ -3,7 +3,7 @@
 import onnxruntime
 
 from footfall.contract import engine_outputs
-from footfall_engines.engine import Batch, Scores, padded_inputs
+from footfall_engines.batch import Batch, Scores, padded_inputs
 from footfall_engines.version import ONNX_FILE, Version
 
 THREADS = 1

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from footfall.contract import engine_outputs
 from footfall.errors import InputError, NotReadyError
-from footfall_engines.engine import Batch, Scores, padded_inputs
+from footfall_engines.batch import Batch, Scores, padded_inputs
 from footfall_engines.tensorrt_library import library_version, tensorrt_library
 from footfall_engines.version import PLAN_FILE, Version
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall_engines.engine import NOBODY, Batch, Scores
+from footfall_engines.batch import NOBODY, Batch, Scores
 from footfall_engines.history_encoder import HistoryEncoder
 from footfall_engines.version import Version
 from footfall_kernels.catalogue_topk.catalogue_topk import catalogue_topk

@@ -6,7 +6,8 @@ import numpy as np
 
 from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, slices
-from footfall_engines.engine import Batch, Engine, IndexLists
+from footfall_engines.batch import Batch, IndexLists
+from footfall_engines.engine import Engine
 from footfall_export.parity import THRESHOLDS
 from footfall_training.checkpoint import Checkpoint
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from footfall.contract import ITEM_INDEX, UNKNOWN_INDEX, UNKNOWN_TIME
 from footfall.errors import InputError
 from footfall.history import Asked, model_input, slices
-from footfall_engines.engine import Batch, Engine, IndexLists, Scores
+from footfall_engines.batch import Batch, IndexLists, Scores
+from footfall_engines.engine import Engine
 from footfall_engines.version import Version
 
 TOP = 20

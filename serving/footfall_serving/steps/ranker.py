@@ -6,7 +6,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, EXCLUDED_INDEX, USER_ID, engine_outputs
-from footfall_engines.engine import NOBODY, Batch, IndexLists, join_histories, load_engine, unpad_list
+from footfall_engines.batch import NOBODY, Batch, IndexLists, join_histories, unpad_list
+from footfall_engines.engine import load_engine
 from footfall_serving.steps.step import Step, read, write
 
 
