@@ -29,6 +29,12 @@ RETURNS_MESSAGE = {"get_model_config": "config", "get_model_repository_index": "
 """Methods that over gRPC return a message, and its field that HTTP returns alone."""
 
 
+MESSAGES_OF_ANY_SIZE = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+"""As tritonclient has it where it is given no arguments."""
+NO_PROXY = ("grpc.enable_http_proxy", 0)
+"""gRPC alone reads http_proxy and its kin, and asks the proxy even for this machine, which it cannot reach."""
+
+
 class Connection:
     """Opens nothing until the first call. tritonclient is imported here, for the protocol in use alone."""
 
@@ -42,6 +48,8 @@ class Connection:
         self._input = module.InferInput
         self._headers = settings.all_headers()
         options = _tls_options(settings, asynchronous) if settings.tls else {}
+        if self._grpc and settings.is_loopback:
+            options["channel_args"] = [*MESSAGES_OF_ANY_SIZE, NO_PROXY]
         self.client = module.InferenceServerClient(settings.url, **options)
 
     def invoke(self, call: Call, timeout: float) -> Any:

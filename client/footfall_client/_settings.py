@@ -1,5 +1,6 @@
 """Settings: how a client reaches the server, shared by both clients."""
 
+import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
@@ -49,6 +50,15 @@ class Settings:
     @property
     def root_certificates(self) -> str | None:
         return None if isinstance(self.tls, bool) else str(self.tls)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine by name."""
+        host = self.url.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host.lower() == "localhost"
 
     def tls_context(self) -> ssl.SSLContext:
         """Trusts the root, or without one what the machine trusts. Raises InvalidRequest."""
