@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import copied
 
 from footfall_client import AsyncClient, Client
 from footfall_client._settings import Protocol, Settings
+from footfall_engines.repository import Repository
+from footfall_serving.publish import publish
+from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
+from footfall_serving.versions import list_versions
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 NOBODY = "http://127.0.0.1:9"
@@ -70,3 +75,13 @@ def test_the_command_line_reaches_this_machine_past_a_proxy(server: ServerState,
         command = [FOOTFALL, "recommend", "--protocol", protocol, "--url", url, "--item", ids[0]]
         run = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
         assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.usefixtures("behind_a_proxy")
+def test_serve_publish_and_versions_work_past_a_proxy(three_versions: Path, tmp_path: Path) -> None:
+    repository = Repository(copied(three_versions, tmp_path / "repository"))
+    publish(repository.version_folder(1))
+    with running_server(repository.folder):
+        assert publish(repository.version_folder(2)).serving
+        # The one before stays loaded for a rollback.
+        assert [row["loaded"] for row in list_versions(repository.folder)] == [True, True, False]

@@ -21,6 +21,9 @@ from footfall_serving.state import ServerState, write_state
 LOG_FILE = ".server.log"
 READY_TIMEOUT_S = 120.0
 
+NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""The server is on this machine, which a proxy of the environment cannot reach."""
+
 
 class Ended(Exception):
     """The server was to end before it was ready; it has."""
@@ -107,7 +110,7 @@ def _wait_until_ready(state: ServerState, process: ServerProcess, ended: Callabl
 def _is_ready(state: ServerState) -> bool:
     url = f"http://{state.http_url}/v2/models/{ENSEMBLE}/ready"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with NO_PROXY.open(url, timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, http.client.HTTPException):  # nobody listens yet, or another process for a moment
         return False

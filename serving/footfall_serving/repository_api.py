@@ -72,6 +72,7 @@ def _client(state: ServerState) -> grpcclient.InferenceServerClient:
     arguments: list[tuple[str, Any]] = [
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),  # of the environment; it cannot reach this machine
     ]
     if state.tls_root is None:
         return grpcclient.InferenceServerClient(state.grpc_url, channel_args=arguments)
