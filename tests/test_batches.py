@@ -55,3 +55,31 @@ def test_the_order_depends_on_seed_and_epoch_alone_and_skipping_resumes_it() -> 
 def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(InputError, match="no user has two training events"):
         Windows.cut(histories([1, 1]), np.array([1, 1]), max_length=5)
+
+
+def test_an_event_of_a_short_window_weighs_as_much_as_one_of_a_long_one() -> None:
+    lengths = np.array([3] * 400 + [50] * 100)
+    windows = Windows.cut(histories(lengths.tolist()), lengths, max_length=50)
+    weights: dict[int, list[float]] = {3: [], 50: []}
+    for batch in windows.epoch(batch_size=32, seed=0, epoch=0):
+        for length in (batch.inputs.offsets.diff() + 1).tolist():
+            weights[length].append(1 / len(batch.next_item))  # of each event, in the batch's mean
+    assert np.mean(weights[3]) == pytest.approx(np.mean(weights[50]), rel=0.1)
+    assert max(weights[3]) < 1.3 * min(weights[50])
+
+
+@given(
+    lengths=st.lists(st.integers(2, 30), min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, 3),
+)
+def test_batches_are_as_many_as_announced_and_share_the_targets_evenly(
+    lengths: list[int], batch_size: int, seed: int
+) -> None:
+    windows = Windows.cut(histories(lengths), np.array(lengths), max_length=9)
+    sizes = [len(batch.next_item) for batch in windows.epoch(batch_size, seed, epoch=0)]
+    assert len(sizes) == windows.num_batches(batch_size)
+    assert sum(sizes) == windows.num_targets
+    share, longest = windows.num_targets / len(sizes), (windows.end - windows.start - 1).max()
+    assert max(sizes) < share + longest
+    assert min(sizes) > share - longest

@@ -32,7 +32,10 @@ def train(
         EncoderName, typer.Option(help="A transformer's layers, or HSTU's.")
     ] = ModelConfig.encoder,
     epochs: Annotated[int, typer.Option(help="Passes over the data at most.")] = TrainOptions.epochs,
-    batch_size: Annotated[int, typer.Option(help="Histories a batch.")] = TrainOptions.batch_size,
+    batch_size: Annotated[
+        int,
+        typer.Option(help="Histories a batch on average; all batches have about as many events to predict."),
+    ] = TrainOptions.batch_size,
     learning_rate: Annotated[
         float, typer.Option(help="AdamW's, after warm-up.")
     ] = TrainOptions.learning_rate,

@@ -68,14 +68,27 @@ class Windows:
     def num_targets(self) -> int:
         return int((self.end - self.start - 1).sum())
 
+    def num_batches(self, batch_size: int) -> int:
+        """As many as hold `batch_size` windows of mean length; no fewer targets than the longest window has."""
+        targets = self.end - self.start - 1
+        least = max(batch_size * self.num_targets // len(targets), int(targets.max()))
+        return max(self.num_targets // least, 1)
+
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Window numbers of every batch of the epoch."""
+        """Window numbers of every batch of the epoch.
+
+        Batches are of like numbers of targets, not of windows: a batch's loss is the mean of its targets, so that
+        one in a batch of short windows would weigh many times one in a batch of long ones.
+        """
         random = np.random.default_rng((seed, epoch))
         order = random.permutation(len(self.start))
         pool = np.arange(len(order)) // (batch_size * POOL_BATCHES)
-        length = (self.end - self.start)[order]
-        order = order[np.lexsort((length, pool))]
-        parts = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
+        targets = (self.end - self.start - 1)[order]
+        by_length = np.lexsort((targets, pool))
+        order, targets = order[by_length], targets[by_length]
+        # Equal shares of all targets, none smaller than a window: no batch is empty.
+        batch = (np.cumsum(targets) - 1) * self.num_batches(batch_size) // self.num_targets
+        parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
         return [parts[index] for index in random.permutation(len(parts))]
 
     def load(self, windows: NDArray[np.int64], random: np.random.Generator) -> Batch:

@@ -15,7 +15,8 @@ TrainPrecision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """batch_size counts windows of a history; *_every and warmup_steps count batches; patience counts epochs.
+    """batch_size counts windows of a history, on average: every batch has the targets of that many windows of mean
+    length (see footfall_training.batches). *_every and warmup_steps count batches; patience counts epochs.
 
     implementation None: the device's (see footfall_models.device). precision: of activations and matrix products;
     weights, their gradients and the optimizer's state stay fp32. objective: see footfall_training.objectives.

@@ -29,6 +29,7 @@ from footfall_training.divergence import Diverged, DivergenceWatch, first_not_fi
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.moments import calibration_moments
+from footfall_training.negatives import Negatives
 from footfall_training.objectives import find_objective
 from footfall_training.options import TrainOptions
 from footfall_training.progress import SCALARS_EVERY, TrainingProgress
@@ -37,8 +38,6 @@ from footfall_training.warm_start import check_source, start_from
 
 NUM_SAMPLES = 256
 """Real histories a checkpoint carries for parity reports and canaries."""
-NEGATIVE_POWER = 0.75
-"""Negatives are drawn by popularity to this power (Mikolov et al., 2013)."""
 LEAST_WAITS = 100
 """Of one bucket, before a model is told of it."""
 FINAL_RATE = 0.1
@@ -123,13 +122,11 @@ class Trainer:
         train_end = dataset.split(options.split).train_end
         self.windows = Windows.cut(dataset.histories, train_end, config.max_length, objective)
         self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
-        self.num_batches = -(-len(self.windows.start) // options.batch_size)
+        self.num_batches = self.windows.num_batches(options.batch_size)
         training = training_histories(dataset, options.split)
         remember_waits(self.model, training)
         count = np.bincount(training.item, minlength=config.num_items + 1)
-        self._draw = torch.from_numpy(count**NEGATIVE_POWER).to(self.device)
-        share = self._draw / self._draw.sum()
-        self._log_q = torch.log(share * options.num_negatives).float()
+        self._negatives = Negatives(count, options.num_negatives, self.device)
         self._identity = {
             "dataset": dataset.fingerprint,
             "from": source.weights_fingerprint if source else None,
@@ -213,8 +210,8 @@ class Trainer:
             table = self.model.item_table()
         negative, log_q = None, None
         if self.options.loss == "sampled":
-            negative = torch.multinomial(self._draw, self.options.num_negatives, replacement=True)
-            log_q = self._log_q
+            negative = self._negatives.draw()
+            log_q = self._negatives.log_expected
         item = linear_cross_entropy(
             hidden.to(dtype),
             table.to(dtype),
