@@ -20,7 +20,9 @@ def loadtest(
         int, typer.Option(help="Clients of each protocol, each asking again when answered.")
     ] = 8,
     seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
-    top_k: Annotated[int, typer.Option(help="Length of the lists asked for.")] = 20,
+    top_k: Annotated[
+        int | None, typer.Option(help="Length of the lists asked for; left out: the default of the server.")
+    ] = None,
     max_events: Annotated[int, typer.Option(help="Longest history sent.")] = 200,
     tls_root: Annotated[
         Path | None,

@@ -28,7 +28,12 @@ def recommend(
     now: Annotated[str, typer.Option(help=NOW)] = "",
     url: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[Literal["grpc", "http"], typer.Option(help="What the url speaks.")] = "grpc",
-    k: Annotated[int, typer.Option("-k", "--top-k", help="Length of the list.")] = DEFAULT_TOP_K,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k", "--top-k", help=f"Length of the list. [default: {DEFAULT_TOP_K}, or what there is]"
+        ),
+    ] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Rank only these; may be repeated.")] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="List items of the history too.")] = False,
     user: Annotated[

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from footfall.contract import DEFAULT_TOP_K
 from footfall_client import _settings
 from footfall_client._calls import Attempts, Call, Calls, Flow
 from footfall_client._codec import History
@@ -44,7 +43,7 @@ class AsyncClient:
     async def recommend(
         self,
         history: History,
-        k: int = DEFAULT_TOP_K,
+        k: int | None = None,
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
         user: str | None = None,

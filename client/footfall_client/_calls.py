@@ -44,7 +44,7 @@ class Calls:
     def recommend(
         self,
         history: History,
-        k: int,
+        k: int | None,
         candidates: Sequence[str] | None,
         exclude_seen: bool,
         user: str | None,

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from footfall.contract import DEFAULT_TOP_K
 from footfall_client import _settings
 from footfall_client._calls import Attempts, Call, Calls, Flow
 from footfall_client._codec import History
@@ -48,7 +47,7 @@ class Client:
     def recommend(
         self,
         history: History,
-        k: int = DEFAULT_TOP_K,
+        k: int | None = None,
         candidates: Sequence[str] | None = None,
         exclude_seen: bool = True,
         user: str | None = None,
@@ -57,6 +56,8 @@ class Client:
         """The next items, best first, and the probability of each next action.
 
         history: events oldest first; an item id stands for an Event of it. candidates: rank only these.
+        k: how many items at most; None: the default, which a version of a small catalogue cuts. Fewer come back where
+        fewer are left that were not seen, and none where all were.
         user: any name for who asks; the server may then compute only what is new of a returning user's history.
         now: when the request is made, a datetime or epoch milliseconds; None: the server's clock. How long ago the
         last event was tells the model what comes next, so ask an old log's history as of its own time.

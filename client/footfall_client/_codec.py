@@ -48,13 +48,13 @@ class ServedModel:
 
 def encode(
     history: History,
-    k: int,
+    k: int | None,
     candidates: Sequence[str] | None,
     exclude_seen: bool,
     user: str | None,
     now: datetime | int | None,
 ) -> Tensors:
-    """The request's tensors, each with the batch axis [1, ...]. Raises InvalidRequest."""
+    """The request's tensors, each with the batch axis [1, ...]; what is None is left out. Raises InvalidRequest."""
     events = _events(history)
     times = [_checks.epoch_ms(f"time number {place}", event.time) for place, event in enumerate(events)]
     actions = ["" if event.action is None else event.action for event in events]
@@ -62,9 +62,10 @@ def encode(
         (ITEM_ID, _texts("item", [event.item for event in events])),
         (ACTION, _texts("action", actions)),
         (TIMESTAMP, np.array([times], dtype=np.int64).reshape(1, -1)),
-        (TOP_K, np.array([[_checks.top_k(k)]], dtype=np.int32)),
         (EXCLUDE_SEEN, np.array([[_checks.flag("exclude_seen", exclude_seen)]])),
     ]
+    if k is not None:
+        tensors.append((TOP_K, np.array([[_checks.top_k(k)]], dtype=np.int32)))
     if candidates is not None:
         tensors.append((CANDIDATE_ID, _texts("candidate", _checks.as_list("candidates", candidates))))
     if now is not None:

@@ -26,12 +26,12 @@ RESULT = "report.json"
 
 @dataclass(frozen=True)
 class LoadTestOptions:
-    """`users` clients of each protocol for `seconds`."""
+    """`users` clients of each protocol for `seconds`; `top_k` None: the server's default."""
 
     protocols: tuple[str, ...] = PROTOCOLS
     users: int = 8
     seconds: float = 10.0
-    top_k: int = 20
+    top_k: int | None = None
     max_events: int = 200
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ def run_load_test(
     environment = {
         **os.environ,
         "FOOTFALL_DATASET": str(dataset),
-        "FOOTFALL_TOP_K": str(options.top_k),
+        "FOOTFALL_TOP_K": "" if options.top_k is None else str(options.top_k),
         "FOOTFALL_MAX_EVENTS": str(options.max_events),
         **{f"FOOTFALL_{protocol.upper()}_URL": url for protocol, url in urls.items()},
         "FOOTFALL_TLS_ROOT": str(tls_root or ""),

@@ -29,7 +29,8 @@ class FootfallUser(User):
     def on_start(self) -> None:
         folder = Path(os.environ["FOOTFALL_DATASET"])
         workload = Workload(folder, int(os.environ.get("FOOTFALL_MAX_EVENTS", "200")))
-        self.top_k = int(os.environ.get("FOOTFALL_TOP_K", "20"))
+        top_k = os.environ.get("FOOTFALL_TOP_K")
+        self.top_k = int(top_k) if top_k else None
         self.histories = workload.histories(next(NUMBERS))
         # Retries would hide failures and stretch the times.
         url, tls_root = (
