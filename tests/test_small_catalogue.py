@@ -16,7 +16,7 @@ from footfall.history import ModelInput
 from footfall_client import Client, InvalidRequest
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
-from footfall_engines.engine import Batch, IndexLists
+from footfall_engines.batch import Batch, IndexLists
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_export.export import ExportOptions, export
@@ -147,7 +147,7 @@ def test_the_torch_engine_lists_no_padding_for_a_catalogue_shorter_than_its_list
     engine = TorchEngine(SequenceModel(ModelConfig(items, 1, width=16, max_length=20)), 100, "fp32", "cpu")
     every, none = np.arange(1, items + 1, dtype=np.int32), np.zeros(0, np.int32)
     zeros = np.zeros(items, np.int32)
-    history = ModelInput(every, zeros + 1, zeros, zeros, np.array([0, items]))
+    history = ModelInput(every, zeros + 1, zeros, zeros, zeros, zeros, np.array([0, items]))
     for excluded, listed in ((none, every), (every[:1], every[1:]), (every, none)):
         scores = engine.score(Batch(history, IndexLists.of([excluded]), IndexLists.of([none])))
         possible = ~np.isneginf(scores.item_score[0])

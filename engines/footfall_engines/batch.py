@@ -12,11 +12,14 @@ from footfall.contract import (
     HISTORY_LENGTH,
     ITEM_INDEX,
     ITEM_SCORE,
+    NUM_GAPS,
     PADDING_INDEX,
     USER_VECTOR,
     engine_outputs,
 )
+from footfall.errors import InputError
 from footfall.history import ModelInput, bucket_width, pad
+from footfall_engines.version import Version
 
 NOBODY = b""
 """The user of a request that names none."""
@@ -101,13 +104,43 @@ def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]
 
 
 def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInput:
-    """Each user's history tensors [n] and history_length [1] -> packed, without what pads them."""
-    lengths = [int(row[HISTORY_LENGTH.name][0]) for row in rows]
+    """Each user's history tensors [n] and history_length [1] -> packed, without what pads them.
+
+    Raises InputError where a row tells of more or fewer events than it holds, as it would shift those of the next.
+    """
+    lengths = [_length(row) for row in rows]
     joined = (
         np.concatenate([row[tensor.name][:length] for row, length in zip(rows, lengths, strict=True)])
         for tensor in HISTORY_COLUMNS
     )
     return ModelInput.of(joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def _length(row: Mapping[str, NDArray[np.int32]]) -> int:
+    length = int(row[HISTORY_LENGTH.name][0])
+    held = {len(row[tensor.name]) for tensor in HISTORY_COLUMNS}
+    if len(held) > 1 or not 0 <= length <= min(held):
+        raise InputError(
+            f"{HISTORY_LENGTH.name} is {length}, the history's columns hold {sorted(held)} events"
+        )
+    return length
+
+
+def check_history(history: ModelInput, version: Version) -> None:
+    """Raises InputError where an index means nothing to the version, or a user has more events than it reads."""
+    longest = int(np.diff(history.offsets).max(initial=0))
+    if longest > version.max_length:
+        raise InputError(f"a history has {longest} events, this version reads {version.max_length}")
+    for name, values, largest in (
+        ("item", history.item, len(version.items)),
+        ("action", history.action, len(version.actions)),
+        ("gap", history.gap, NUM_GAPS - 1),
+        ("wait", history.wait, NUM_GAPS - 1),
+    ):
+        # As uint32 a negative one is larger than all.
+        if len(values) and values.view(np.uint32).max() > largest:
+            wrong = values[values.view(np.uint32) > largest][0]
+            raise InputError(f"history_{name} holds {wrong}, this version knows 0 to {largest}")
 
 
 def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:

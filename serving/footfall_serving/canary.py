@@ -15,7 +15,6 @@ from footfall.contract import (
     RECOMMENDED_ID,
     SCORE,
     TIMESTAMP,
-    TOP_K,
     Tensor,
 )
 from footfall.errors import InputError
@@ -33,14 +32,18 @@ def replay(client: grpcclient.InferenceServerClient, version: Version) -> None:
     for place, request in enumerate(canary["requests"]):
         answer = _ask(client, version, request)
         got = [id_.decode() for id_ in answer[RECOMMENDED_ID.name][0]]
-        expected = request[RECOMMENDED_ID.name]
-        agreement = len(set(got) & set(expected)) / max(len(expected), 1)
         worst = _difference(answer[SCORE.name][0], np.array(request[SCORE.name], dtype=np.float32))
+        agreement = _agreement(got, request[RECOMMENDED_ID.name])
         if agreement < canary["agreement"] or not worst <= canary["tolerance"]:
             raise InputError(
                 f"version {version.number} fails its canary: of request {place} it lists {agreement:.0%} of what"
                 f" was recorded, scores differ by up to {worst:.3g}; it takes no traffic"
             )
+
+
+def _agreement(got: list[str], expected: list[str]) -> float:
+    """The share of `expected` that was listed; of a user who has seen the catalogue nothing is to be."""
+    return len(set(got) & set(expected)) / len(expected) if expected else float(not got)
 
 
 def _difference(scores: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -51,16 +54,16 @@ def _difference(scores: NDArray[np.float32], expected: NDArray[np.float32]) -> f
 
 
 def _ask(client: grpcclient.InferenceServerClient, version: Version, request: dict[str, Any]) -> Tensors:
-    """Run a request through the version's own steps in turn."""
+    """Run a request through the version's own steps in turn; the list is as long as is recorded, the default."""
     tensors: Tensors = {
         ITEM_ID.name: np.array([[id_.encode() for id_ in request[ITEM_ID.name]]], dtype=np.object_),
         ACTION.name: np.array([[name.encode() for name in request[ACTION.name]]], dtype=np.object_),
         TIMESTAMP.name: np.array([request[TIMESTAMP.name]], dtype=np.int64),
         NOW.name: np.array([[request[NOW.name]]], dtype=np.int64),
-        TOP_K.name: np.array([[len(request[RECOMMENDED_ID.name])]], dtype=np.int32),
     }
     for step in COMPOSING_MODELS:
-        inputs, outputs = step_inputs(step, version.backend), step_outputs(step, version.heads)
+        inputs = step_inputs(step, version.backend)
+        outputs = step_outputs(step, version.backend, version.heads)
         sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
         try:
             answer = client.infer(

@@ -3,46 +3,110 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
-from footfall.contract import CANDIDATE_INDEX, ENGINE_INPUTS, EXCLUDED_INDEX, USER_ID, engine_outputs
-from footfall_engines.batch import NOBODY, Batch, IndexLists, join_histories, unpad_list
+from footfall.contract import (
+    ANSWER_SIGNATURE,
+    CANDIDATE_INDEX,
+    ENGINE_INPUTS,
+    EXCLUDED_INDEX,
+    ITEM_INDEX,
+    ITEM_SCORE,
+    REQUEST_SIGNATURE,
+    USER_ID,
+    engine_outputs,
+)
+from footfall_engines.batch import (
+    NOBODY,
+    Batch,
+    IndexLists,
+    check_history,
+    join_histories,
+    unpad_list,
+)
 from footfall_engines.engine import load_engine
-from footfall_serving.steps.step import Step, read, write
+from footfall_engines.signature import Signer, request_parts
+from footfall_serving.steps.step import Step, failure, read, read_row, write
+
+Row = dict[str, NDArray[Any]]
+"""contract.ENGINE_INPUTS without batch axis, and user_id [1], NOBODY where it was left out."""
+EMPTY: Row = {
+    **{tensor.name: np.zeros(1, np.int32) for tensor in ENGINE_INPUTS},
+    USER_ID.name: np.array([NOBODY], np.object_),
+}
 
 
 class Ranker(Step):
     def start(self) -> None:
         self._engine = load_engine(self.version)
         self._outputs = engine_outputs(self.version.heads)
+        self._requests, self._answers = (
+            Signer(self.repository, "request"),
+            Signer(self.repository, "answer"),
+        )
         self._computed, self._cached = self.counters(
             "footfall_history_events_total",
             "Events of requests' histories, computed or known from a request before.",
             "source",
             ("computed", "cache"),
         )
+        self._engine.score(self._batch([EMPTY]))  # so that the first request does not pay for lazy set-up
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        rows = [_row(request) for request in requests]
-        batch, before = _batch(rows), self._engine.cached_events
+        """Whatever is wrong with a request, its own answer tells, and no other's."""
+        responses: list[Any] = []
+        rows: list[Row] = []
+        for request in requests:
+            try:
+                rows.append(self._row(request))
+                responses.append(None)
+            except Exception as error:
+                responses.append(failure(error))
+        scored = iter(self._respond_all(rows))
+        return [next(scored) if response is None else response for response in responses]
+
+    def _row(self, request: Any) -> Row:
+        row = {tensor.name: read_row(request, tensor) for tensor in ENGINE_INPUTS}
+        user = read(request, USER_ID)
+        row[USER_ID.name] = np.array([NOBODY], np.object_) if user is None else user[0]
+        self._requests.check(request_parts(row, row[USER_ID.name][0]), read_row(request, REQUEST_SIGNATURE))
+        return row
+
+    def _respond_all(self, rows: list[Row]) -> list[Any]:
+        """In one engine call; where that fails each row by itself, so that who is to blame is told and no other."""
+        if not rows:
+            return []
+        try:
+            return self._score(rows)
+        except Exception as error:
+            if len(rows) == 1:
+                return [failure(error)]
+            return [response for row in rows for response in self._respond_all([row])]
+
+    def _score(self, rows: list[Row]) -> list[Any]:
+        batch, before = self._batch(rows), self._engine.cached_events
         scores = self._engine.score(batch).outputs
         cached = self._engine.cached_events - before
         self._cached.increment(cached)
         self._computed.increment(len(batch.history.item) - cached)
         return [
-            pb_utils.InferenceResponse([write(tensor, scores[tensor.name][row]) for tensor in self._outputs])
-            for row in range(len(requests))
+            pb_utils.InferenceResponse(
+                [
+                    *(write(tensor, scores[tensor.name][row]) for tensor in self._outputs),
+                    write(
+                        ANSWER_SIGNATURE,
+                        self._answers.sign([scores[ITEM_INDEX.name][row], scores[ITEM_SCORE.name][row]]),
+                    ),
+                ]
+            )
+            for row in range(len(rows))
         ]
 
-
-def _row(request: Any) -> dict[str, Any]:
-    """Tensors without batch axis; user_id is missing where the client did not send it."""
-    tensors = {tensor.name: read(request, tensor) for tensor in (*ENGINE_INPUTS, USER_ID)}
-    return {name: values[0] for name, values in tensors.items() if values is not None}
-
-
-def _batch(rows: list[dict[str, Any]]) -> Batch:
-    excluded = IndexLists.of([unpad_list(row[EXCLUDED_INDEX.name]) for row in rows])
-    candidate = IndexLists.of([unpad_list(row[CANDIDATE_INDEX.name]) for row in rows])
-    users = tuple(bytes(row[USER_ID.name][0]) if USER_ID.name in row else NOBODY for row in rows)
-    return Batch(join_histories(rows), excluded, candidate, users)
+    def _batch(self, rows: list[Row]) -> Batch:
+        history = join_histories(rows)
+        check_history(history, self.version)
+        excluded = IndexLists.of([unpad_list(row[EXCLUDED_INDEX.name]) for row in rows])
+        candidate = IndexLists.of([unpad_list(row[CANDIDATE_INDEX.name]) for row in rows])
+        return Batch(history, excluded, candidate, tuple(bytes(row[USER_ID.name][0]) for row in rows))

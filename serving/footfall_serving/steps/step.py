@@ -1,6 +1,7 @@
 """Step: what the three models of the ensemble have in common, in the Python backend's interface."""
 
 import json
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ class Step:
     """A model of the server; `version` is the version folder beside it with the same number."""
 
     version: Version
+    repository: Path
 
     def initialize(self, args: dict[str, str]) -> None:
-        repository = Path(args["model_repository"]).parent
-        self.version = Version.open(repository / RANKER / args["model_version"])
+        self.repository = Path(args["model_repository"]).parent
+        self.version = Version.open(self.repository / RANKER / args["model_version"])
         self.config: dict[str, Any] = json.loads(args["model_config"])
         self.start()
 
@@ -48,15 +50,20 @@ class Step:
     def _respond(self, request: Any) -> Any:
         try:
             return pb_utils.InferenceResponse(self.answer(request))
-        except InputError as error:
-            return refusal(error)
+        except Exception as error:
+            return failure(error)
 
 
-def refusal(error: InputError) -> Any:
-    """A response of INVALID_ARGUMENT with the error's sentence."""
-    return pb_utils.InferenceResponse(
-        error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-    )
+def failure(error: Exception) -> Any:
+    """The response to one request: an InputError as INVALID_ARGUMENT; whatever else is ours, and logged."""
+    if isinstance(error, InputError):
+        return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+    pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
+    return _error(f"the request failed: {type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+
+
+def _error(sentence: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
 
 
 def read(request: Any, tensor: Tensor) -> NDArray[Any] | None:
@@ -66,6 +73,16 @@ def read(request: Any, tensor: Tensor) -> NDArray[Any] | None:
         return None
     values: NDArray[Any] = found.as_numpy()
     return values
+
+
+def read_row(request: Any, tensor: Tensor) -> NDArray[Any]:
+    """The one row of a tensor that the step before writes. Raises InputError where there is another number."""
+    values = read(request, tensor)
+    if values is None or len(values) != 1:
+        shape = None if values is None else list(values.shape)
+        raise InputError(f"{tensor.name} has shape {shape}: a request is of one user, [1, n]")
+    row: NDArray[Any] = values[0]
+    return row
 
 
 def write(tensor: Tensor, values: NDArray[Any]) -> Any:

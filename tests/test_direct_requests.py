@@ -1,0 +1,228 @@
+"""The steps of the ensemble asked by name, beside honest clients: they answer nobody outside, and no answer mixes."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+from conftest import post
+from tritonclient.utils import InferenceServerException
+
+from footfall.contract import ENGINE_INPUTS, HISTORY_COLUMNS, ITEM_ID
+from footfall.errors import InputError
+from footfall_client import Client
+from footfall_engines.batch import check_history, join_histories
+from footfall_engines.model_configs import DATA_TYPES, step_inputs
+from footfall_engines.repository import Repository
+from footfall_engines.signature import KEY_FILE, Signer, ensure_key
+from footfall_serving.state import ServerState
+
+DTYPES = {"BYTES": np.object_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
+LIES = [
+    {"history_length": [-1]},
+    {"history_length": [1_000_000]},
+    {"history_length": [-(2**31)]},
+    {"history_item": [1], "history_length": [3]},
+    {"history_time": [1, 2, 3, 4, 5, 6]},
+    {"history_item": [-5, 2**31 - 1, 0]},
+    {"history_gap": [-1, 40, 2**31 - 1]},
+    {"excluded_index": [-1]},
+    {"candidate_index": [-(2**31)]},
+    {"request_signature": [0, -1]},
+]
+"""Of a request of 3 events."""
+
+
+def row(**changes: list[Any]) -> dict[str, list[Any]]:
+    three: dict[str, list[Any]] = {tensor.name: [1, 2, 1] for tensor in HISTORY_COLUMNS}
+    one = {"history_length": [3], "excluded_index": [0], "candidate_index": [0], "request_signature": [7, 7]}
+    return three | one | changes
+
+
+def ask(
+    client: grpcclient.InferenceServerClient, step: str, values: dict[str, list[Any]], rows: int = 1
+) -> Any:
+    inputs = []
+    for tensor in step_inputs(step, "python"):
+        if tensor.name in values:
+            array = np.array([values[tensor.name]] * rows, dtype=DTYPES[tensor.data_type])
+            inputs.append(grpcclient.InferInput(tensor.name, list(array.shape), tensor.data_type))
+            inputs[-1].set_data_from_numpy(array)
+    return client.infer(step, inputs)
+
+
+def test_the_ranker_and_postprocess_refuse_whoever_asks_them_by_name(server: ServerState) -> None:
+    listed: dict[str, list[Any]] = {
+        "item_index": [3, 2],
+        "item_score": [1.0, 0.5],
+        "answer_signature": [7, 7],
+    }
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        for step, values in [
+            ("ranker", row()),
+            *(("ranker", row(**lie)) for lie in LIES),
+            ("postprocess", listed),
+        ]:
+            with pytest.raises(InferenceServerException, match="answers only the steps") as refused:
+                ask(client, step, values)
+            assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+        for step, values in (("ranker", row()), ("postprocess", listed)):
+            with pytest.raises(InferenceServerException, match="a request is of one user"):
+                ask(client, step, values, rows=3)
+    inputs = [
+        {
+            "name": name,
+            "datatype": "FP32" if name == "item_score" else "INT32",
+            "shape": [1, 2],
+            "data": values,
+        }
+        for name, values in listed.items()
+        if name != "answer_signature"
+    ]
+    inputs.append({"name": "answer_signature", "datatype": "INT64", "shape": [1, 2], "data": [7, 7]})
+    status, answer = post(f"{server.http_url}/v2/models/postprocess/infer", {"inputs": inputs})
+    assert status == 400
+    assert "answers only the steps" in answer["error"]
+
+
+def test_what_preprocess_signed_for_one_is_no_pass_for_anything_else(
+    server: ServerState, ids: list[str]
+) -> None:
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        answer = ask(client, "preprocess", {ITEM_ID.name: [id_.encode() for id_ in ids[:3]]})
+        names = [*(tensor.name for tensor in ENGINE_INPUTS), "request_signature"]
+        signed = {name: answer.as_numpy(name)[0].tolist() for name in names}
+        for changes in (
+            {"history_length": [2]},
+            {"history_item": signed["history_item"][:2]},
+            {"history_item": signed["history_item"][::-1]},
+            {"excluded_index": [0]},
+            {"candidate_index": [1]},
+            {"user_id": [b"another"]},
+        ):
+            with pytest.raises(InferenceServerException, match="answers only the steps"):
+                ask(client, "ranker", signed | changes)
+        ranked = ask(client, "ranker", signed)
+        listed = {name: ranked.as_numpy(name)[0].tolist() for name in ("item_index", "item_score")}
+        for signature in (signed["request_signature"], ranked.as_numpy("answer_signature")[0].tolist()):
+            other = listed | {"item_index": listed["item_index"][::-1], "answer_signature": signature}
+            with pytest.raises(InferenceServerException, match="answers only the steps"):
+                ask(client, "postprocess", other)
+
+
+def test_hostile_requests_beside_honest_ones_change_no_answer_and_fail_none(
+    server: ServerState, ids: list[str]
+) -> None:
+    histories = [ids[start : start + 1 + start % 7] for start in range(0, 200, 5)]
+    with Client(server.grpc_url, timeout=60) as alone:
+        expected = [alone.recommend(history) for history in histories]
+    ended = threading.Event()
+
+    def lie(number: int) -> int:
+        refused = 0
+        with grpcclient.InferenceServerClient(server.grpc_url) as client:
+            while not ended.is_set():
+                with pytest.raises(InferenceServerException):
+                    ask(client, "ranker", row(**LIES[(number + refused) % len(LIES)]))
+                refused += 1
+        return refused
+
+    def be_honest(number: int) -> list[str]:
+        wrong = []
+        with Client(server.grpc_url, timeout=60, retries=0) as client:
+            for turn in range(2 * len(histories)):
+                place = (turn + number) % len(histories)
+                answer = client.recommend(histories[place])
+                # Of a batch of another size the sums differ in the last digits.
+                scores = [[item.score for item in one.items] for one in (answer, expected[place])]
+                if not np.allclose(scores[0], scores[1], atol=1e-4):
+                    wrong.append(f"{place}: {scores}")
+        return wrong
+
+    with ThreadPoolExecutor(12) as pool:
+        liars = [pool.submit(lie, number) for number in range(4)]
+        honest = [pool.submit(be_honest, number) for number in range(8)]
+        try:
+            assert [one.result() for one in honest] == [[]] * 8
+        finally:
+            ended.set()
+        assert all(liar.result() > 0 for liar in liars)
+
+
+@pytest.mark.parametrize(
+    ("lie", "sentence"),
+    [
+        ({"history_length": [-1]}, "history_length is -1, the history's columns hold"),
+        ({"history_length": [4]}, "history_length is 4"),
+        ({"history_item": [1]}, r"columns hold \[1, 3\] events"),
+        ({"history_item": [1, -5, 2]}, "history_item holds -5, this version knows 0 to"),
+        ({"history_item": [1, 2**31 - 1, 2]}, "history_item holds 2147483647"),
+        ({"history_action": [1, 99, 2]}, "history_action holds 99"),
+        ({"history_gap": [40, 0, 0]}, "history_gap holds 40, this version knows 0 to 39"),
+    ],
+)
+def test_a_row_that_lies_of_itself_is_refused_and_its_neighbours_are_not(
+    tiny_repository: Path, lie: dict[str, list[int]], sentence: str
+) -> None:
+    version = Repository(tiny_repository).version(1)
+    good = {name: np.array(values, np.int32) for name, values in row().items()}
+    bad = good | {name: np.array(values, np.int32) for name, values in lie.items()}
+    check_history(join_histories([good, good]), version)
+    for rows in ([good, bad], [bad]):
+        with pytest.raises(InputError, match=sentence):
+            check_history(join_histories(rows), version)
+    long = {name: np.repeat(values, 20) if len(values) == 3 else values * 20 for name, values in good.items()}
+    with pytest.raises(InputError, match="a history has 60 events, this version reads 20"):
+        check_history(join_histories([long]), version)
+
+
+def test_the_key_of_the_steps_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
+    ensure_key(tmp_path)
+    key = (tmp_path / KEY_FILE).read_bytes()
+    assert len(key) == 32
+    assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
+    ensure_key(tmp_path)
+    assert (tmp_path / KEY_FILE).read_bytes() == key
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
+    (tmp_path / KEY_FILE).write_bytes(b"short")
+    with pytest.raises(InputError, match="has 5 bytes, a key has 32"):
+        Signer(tmp_path, "request")
+
+
+def other_repository(parts: list[Any], folder: Path) -> tuple[Signer, list[Any]]:
+    (folder / "other").mkdir()
+    ensure_key(folder / "other")
+    return Signer(folder / "other", "request"), parts
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda parts, folder: (Signer(folder, "answer"), parts),
+        lambda parts, folder: (Signer(folder, "request"), [parts[0][:-1], *parts[1:]]),
+        lambda parts, folder: (
+            Signer(folder, "request"),
+            [parts[0][:1], np.append(parts[0][1:], parts[1]), b"u"],
+        ),
+        lambda parts, folder: (Signer(folder, "request"), [*parts[:2], b""]),
+        other_repository,
+    ],
+)
+def test_a_signature_is_of_these_parts_for_this_purpose_with_this_key(
+    tmp_path: Path, alter: Callable[[list[Any], Path], tuple[Signer, list[Any]]]
+) -> None:
+    ensure_key(tmp_path)
+    parts: list[Any] = [np.array([1, 2], np.int32), np.array([3], np.int32), b"u"]
+    signature = Signer(tmp_path, "request").sign(parts)
+    Signer(tmp_path, "request").check(parts, signature)
+    signer, altered = alter(parts, tmp_path)
+    with pytest.raises(InputError, match="answers only the steps"):
+        signer.check(altered, signature)
+
+
+def test_every_data_type_of_the_contract_is_sent_here() -> None:
+    assert set(DTYPES) == set(DATA_TYPES)
