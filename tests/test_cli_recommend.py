@@ -97,4 +97,5 @@ def test_now_is_sent_and_left_out_is_the_servers_clock(server: ServerState, tiny
 def test_an_item_that_is_no_utf8_is_refused_in_a_sentence(server: ServerState) -> None:
     run = ask(server, "--item", b"\xff")
     assert run.returncode == 1
-    assert run.stderr == "footfall: item number 0 is '\\udcff', which is not UTF-8\n"
+    assert run.stderr.startswith("footfall: the argument '\\udcff' is not in the system's encoding, utf-8; ")
+    assert len(run.stderr.splitlines()) == 1
