@@ -17,7 +17,6 @@ from footfall.history import Asked, Histories, newest, time_gaps
 from footfall.metrics import ranking_metrics
 from footfall_data.dataset import Dataset, SplitName
 from footfall_data.splits import training_histories
-from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
 from footfall_models.config import ModelConfig
 from footfall_models.device import find_device, implementation_on
 from footfall_models.heads.head import NextEvents
@@ -28,6 +27,7 @@ from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.divergence import Diverged, DivergenceWatch, first_not_finite
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
+from footfall_training.losses import LOSSES, Choice
 from footfall_training.moments import calibration_moments
 from footfall_training.negatives import Negatives
 from footfall_training.objectives import find_objective
@@ -200,7 +200,7 @@ class Trainer:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean next-item cross-entropy of a batch, and each head's loss."""
+        """The item loss of a batch, and each head's."""
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float32
         # Cached, since input and output share one table of unit rows.
         with parametrize.cached(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -208,18 +208,10 @@ class Trainer:
             if batch.scored is not None:
                 hidden = hidden[batch.scored]
             table = self.model.item_table()
-        negative, log_q = None, None
-        if self.options.loss == "sampled":
-            negative = self._negatives.draw()
-            log_q = self._negatives.log_expected
-        item = linear_cross_entropy(
-            hidden.to(dtype),
-            table.to(dtype),
-            batch.next_item,
-            implementation=self.implementation,
-            negative=negative,
-            log_q=log_q,
+        choice = Choice(
+            hidden.to(dtype), table.to(dtype), batch.next_item, self._negatives, self.implementation
         )
+        item = LOSSES[self.options.loss](choice)
         following = NextEvents(batch.next_item, batch.next_action)
         heads = {name: self.model.head(name).loss(hidden, following) for name in self.config.heads}
         return {"item": item, **heads}
