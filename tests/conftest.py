@@ -33,6 +33,7 @@ from footfall_models.registry import EncoderName
 from footfall_serving.install import install
 from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState
+from footfall_serving.stubs import Stub, live_stubs
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.evaluation.ranking import Targets
 from footfall_training.options import TrainOptions
@@ -200,6 +201,19 @@ def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def lone_stub(server_pid: int, model: str, version: int) -> Stub:
+    """Of a model's version. A publish loads every version anew, and what it replaces lives on for a second."""
+    found: list[Stub] = []
+
+    def look() -> bool:
+        stubs = live_stubs(server_pid)
+        found[:] = [stub for stub in stubs if (stub.model, stub.version) == (model, version)]
+        return len(found) == 1
+
+    assert eventually(look), found
+    return found[0]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpcclient
 from certificates import issued, pem, written
-from conftest import copied, eventually, post
+from conftest import copied, eventually, lone_stub, post
 from cryptography.hazmat.primitives import serialization
 from tritonclient.utils import InferenceServerException
 
@@ -18,7 +18,6 @@ from footfall_engines.repository import Repository
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ANY_PORTS, ServeOptions, running_server
 from footfall_serving.state import STATE_FILE, ServerState
-from footfall_serving.stubs import live_stubs
 from footfall_serving.tls import certificate_name
 from footfall_serving.versions import list_versions
 
@@ -84,12 +83,7 @@ def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_ad
         assert [row["loaded"] for row in list_versions(repository)] == [True, False, False]
         assert publish(Repository(repository).version_folder(2)).serving
         assert client.recommend([]).model_version == 2
-
-        def rankers() -> list[int]:
-            return [stub.pid for stub in live_stubs(state.pid) if (stub.model, stub.version) == ("ranker", 2)]
-
-        assert eventually(lambda: len(rankers()) == 1)  # what was replaced meanwhile has ended
-        os.kill(rankers()[0], signal.SIGKILL)
+        os.kill(lone_stub(state.pid, "ranker", 2).pid, signal.SIGKILL)
         assert eventually(lambda: "supervisor: ranker version 2 serves again" in said)
         assert client.recommend([]).model_version == 2
         assert rollback(repository).live == 1

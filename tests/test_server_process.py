@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE_S, copied, eventually, hold_load, infer, make_unloadable
+from conftest import PATIENCE_S, copied, eventually, hold_load, infer, lone_stub, make_unloadable
 
 from footfall.errors import InputError, NotReadyError
 from footfall_client import Client
@@ -20,7 +20,6 @@ from footfall_serving import supervisor as supervision
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ServeOptions, running_server
 from footfall_serving.state import STATE_FILE, ServerState, read_state
-from footfall_serving.stubs import live_stubs
 from footfall_serving.supervisor import Supervisor
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
@@ -53,8 +52,7 @@ def test_a_killed_stub_is_noticed_and_its_model_serves_again(
     server: ServerState, ids: list[str], tiny_repository: Path
 ) -> None:
     for model in ("ranker", "preprocess"):
-        (stub,) = (stub for stub in live_stubs(server.pid) if stub.model == model)
-        os.kill(stub.pid, signal.SIGKILL)
+        os.kill(lone_stub(server.pid, model, 1).pid, signal.SIGKILL)
         assert eventually(lambda: infer(server, ("item_id", "BYTES", ids[:3]))[0] != 200)
         assert eventually(lambda: infer(server, ("item_id", "BYTES", ids[:3]))[0] == 200)
 
@@ -78,8 +76,7 @@ def test_the_command_ends_everything(tiny_repository: Path, tmp_path: Path, how:
         assert len(processes) >= 4
         if how == signal.SIGTERM:
             # A dead stub keeps the server from ending by itself.
-            (stub,) = (stub for stub in live_stubs(facts["pid"]) if stub.model == "postprocess")
-            os.kill(stub.pid, signal.SIGKILL)
+            os.kill(lone_stub(facts["pid"], "postprocess", 1).pid, signal.SIGKILL)
         command.send_signal(how)
         assert command.wait(PATIENCE_S) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
         assert eventually(lambda: not any(_runs(process) for process in processes))

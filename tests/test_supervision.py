@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import copied, eventually, infer
+from conftest import copied, eventually, infer, lone_stub
 from test_server_process import serve
 
 from footfall_client import Client
@@ -39,8 +39,7 @@ class Service:
         return found[0]
 
     def stub(self, model: str) -> Stub:
-        (stub,) = (stub for stub in live_stubs(self.state.pid) if stub.model == model)
-        return stub
+        return lone_stub(self.state.pid, model, version=2)
 
     def answers(self) -> int | None:
         """The version that does, on the ports of the beginning."""
@@ -137,8 +136,7 @@ def test_a_step_that_waits_for_ever_costs_a_new_server(
 def test_a_version_that_is_not_live_and_loses_its_stub_is_let_go(service: Service) -> None:
     publish(Repository(service.repository).version_folder(3))
     (Repository(service.repository).version_folder(2) / "model.onnx").unlink()
-    (stub,) = (stub for stub in live_stubs(service.state.pid) if (stub.model, stub.version) == ("ranker", 2))
-    server = service.state.pid
+    stub, server = service.stub("ranker"), service.state.pid
     os.kill(stub.pid, signal.SIGKILL)
     assert service.says("the stub of ranker version 2 died; it is not live, and let go")
     assert eventually(lambda: {stub.version for stub in live_stubs(server)} == {3})
