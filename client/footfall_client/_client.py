@@ -19,7 +19,9 @@ Result = TypeVar("Result")
 
 
 class Client:
-    """A blocking client; use one a thread, as a context manager or with `close`.
+    """A blocking client, for any number of threads; use it as a context manager or with `close`.
+
+    After a fork of the process, both go on with it; over gRPC, the parent's calls must have ended before the fork.
 
     url: host:port of the server's gRPC or HTTP endpoint. timeout: seconds a method may take, retries included.
     retries: further attempts, only where nobody was there to take the request. tls: True, or the PEM file of the
@@ -119,8 +121,7 @@ class Client:
         while True:
             try:
                 timeout = attempts.remaining()
-                with self._connection.limit(timeout):
-                    return self._connection.plain(call, self._connection.invoke(call, timeout))
+                return self._connection.plain(call, self._connection.invoke(call, timeout))
             except self._connection.errors as error:
                 translated = translate(error, self._settings.url)
                 try:

@@ -1,6 +1,5 @@
-"""Connection: the four clients of tritonclient (gRPC or HTTP, blocking or asyncio) behind one method."""
+"""Connection: four clients (gRPC or HTTP, blocking or asyncio) behind one method; three are tritonclient's own."""
 
-import contextlib
 import importlib
 from typing import Any
 
@@ -15,13 +14,13 @@ from footfall_client._settings import Settings
 MODULES = {
     ("grpc", False): "tritonclient.grpc",
     ("grpc", True): "tritonclient.grpc.aio",
-    ("http", False): "tritonclient.http",
+    ("http", False): "footfall_client._http",
     ("http", True): "tritonclient.http.aio",
 }
 TRANSPORT_ERRORS = {
     ("grpc", False): ("grpc", "RpcError"),
     ("grpc", True): ("grpc", "RpcError"),
-    ("http", False): ("geventhttpclient.response", "HTTPParseError"),
+    ("http", False): ("http.client", "HTTPException"),
     ("http", True): ("aiohttp", "ClientError"),
 }
 """What the library beneath each client raises besides OSError."""
@@ -44,21 +43,21 @@ class Connection:
         beneath: type[Exception] = getattr(importlib.import_module(library), name)
         self.errors = (InferenceServerException, OSError, beneath)
         self._grpc = settings.protocol == "grpc"
-        self._gevent = None if self._grpc or asynchronous else importlib.import_module("gevent")
+        self._takes_timeout = self._grpc or not asynchronous
         self._input = module.InferInput
         self._headers = settings.all_headers()
-        options = _tls_options(settings, asynchronous) if settings.tls else {}
+        options = _tls_options(settings) if settings.tls else {}
         if self._grpc and settings.is_loopback:
             options["channel_args"] = [*MESSAGES_OF_ANY_SIZE, NO_PROXY]
         self.client = module.InferenceServerClient(settings.url, **options)
 
     def invoke(self, call: Call, timeout: float) -> Any:
         """The answer, of an asyncio client an awaitable of it. Raises `errors`; anything else is a bug."""
-        options: dict[str, Any] = {"headers": self._headers}
-        if self._grpc:
+        options: dict[str, Any] = {"headers": dict(self._headers)}  # tritonclient writes in it
+        if self._takes_timeout:
             options["client_timeout"] = timeout
-            if call.method in RETURNS_MESSAGE:
-                options["as_json"] = True
+        if self._grpc and call.method in RETURNS_MESSAGE:
+            options["as_json"] = True
         method = getattr(self.client, call.method)
         if call.method == "infer":
             return method(ENSEMBLE, self._inputs(call.tensors), **options)
@@ -72,13 +71,6 @@ class Connection:
             return answer.get(RETURNS_MESSAGE[call.method], [])
         return answer
 
-    def limit(self, timeout: float) -> contextlib.AbstractContextManager[Any]:
-        """Bounds a blocking call; over HTTP tritonclient runs on gevent and has no timeout of a call itself."""
-        if self._gevent is None:
-            return contextlib.nullcontext()
-        limit: contextlib.AbstractContextManager[Any] = self._gevent.Timeout(timeout, TimeoutError())
-        return limit
-
     def _inputs(self, tensors: Tensors) -> list[Any]:
         inputs = []
         for tensor, values in tensors:
@@ -88,13 +80,11 @@ class Connection:
         return inputs
 
 
-def _tls_options(settings: Settings, asynchronous: bool) -> dict[str, Any]:
-    """Each of tritonclient's clients is told of the root in another way."""
+def _tls_options(settings: Settings) -> dict[str, Any]:
+    """gRPC and HTTP are told of the root in another way."""
     options: dict[str, Any] = {"ssl": True}
     if settings.protocol == "grpc":
         options["root_certificates"] = settings.root_certificates
-    elif asynchronous:
+    else:
         options["ssl_context"] = settings.tls_context()
-    elif settings.root_certificates:
-        options["ssl_options"] = {"ca_certs": settings.root_certificates}
     return options
