@@ -12,7 +12,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,13 @@ def dataset(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(out)
 
 
-def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName = "softmax") -> Path:
-    """A checkpoint with random weights: all that export and serving care about, without training."""
+def make_checkpoint(
+    out: Path, dataset: Dataset, seed: int, encoder: EncoderName = "softmax", unlisted: Sequence[int] = ()
+) -> Path:
+    """A checkpoint with random weights: all that export and serving care about, without training.
+
+    unlisted: item indices that, say, training never read.
+    """
     torch.manual_seed(seed)
     config = ModelConfig(
         len(dataset.items), len(dataset.actions), width=16, max_length=MAX_LENGTH, encoder=encoder
@@ -108,6 +113,7 @@ def make_checkpoint(out: Path, dataset: Dataset, seed: int, encoder: EncoderName
         if name.endswith(("_bias", "wait_embedding.weight")):  # these tables start at 0
             torch.nn.init.normal_(parameter, std=0.5)
     fill_priors(model, dataset, "leave_one_out")
+    model.item_listed[list(unlisted)] = False
     asked = Targets.of(dataset, "leave_one_out", "validation", 64)
     samples = Asked(newest(asked.histories, MAX_LENGTH), asked.now)
     save_checkpoint(out, model, dataset, samples, {"validation": {"ndcg@10": 0.0}}, TrainOptions())

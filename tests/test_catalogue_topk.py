@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from footfall.errors import InputError
-from footfall_kernels.catalogue_topk import largest, launcher
+from footfall_kernels.catalogue_topk import largest, launcher, reference
 from footfall_kernels.catalogue_topk.catalogue_topk import catalogue_topk
 
 pytestmark = pytest.mark.kernels
@@ -44,7 +44,14 @@ def lists(users: int, items: int, longest: int, seed: int) -> Lists:
     return values.to(DEVICE), offsets.to(DEVICE)
 
 
-def expected(user: Tensor, table: Tensor, k: int, excluded: Lists | None, scale: Tensor | None) -> Lists:
+def expected(
+    user: Tensor,
+    table: Tensor,
+    k: int,
+    excluded: Lists | None,
+    scale: Tensor | None,
+    unlisted: Tensor | None = None,
+) -> Lists:
     score = user.double() @ table.double().T
     if scale is not None:
         score *= scale.double()
@@ -54,6 +61,8 @@ def expected(user: Tensor, table: Tensor, k: int, excluded: Lists | None, scale:
         for row in range(len(user)):
             items = values[offsets[row] : offsets[row + 1]].long()
             score[row, items[(items > 0) & (items < len(table))]] = -torch.inf
+    if unlisted is not None:
+        score[:, unlisted.long()] = -torch.inf
     score, index = score.sort(dim=1, descending=True, stable=True)
     index = index.masked_fill(score == -torch.inf, 0)
     missing = (0, max(k - len(table), 0))
@@ -62,11 +71,24 @@ def expected(user: Tensor, table: Tensor, k: int, excluded: Lists | None, scale:
 
 
 def assert_exact(
-    user: Tensor, table: Tensor, k: int, excluded: Lists | None = None, scale: Tensor | None = None
+    user: Tensor,
+    table: Tensor,
+    k: int,
+    excluded: Lists | None = None,
+    scale: Tensor | None = None,
+    unlisted: Tensor | None = None,
 ) -> None:
-    want = expected(user, table, k, excluded, scale)
+    want = expected(user, table, k, excluded, scale, unlisted)
     for implementation in IMPLEMENTATIONS:
-        got = catalogue_topk(user, table, k, implementation=implementation, excluded=excluded, scale=scale)
+        got = catalogue_topk(
+            user,
+            table,
+            k,
+            implementation=implementation,
+            excluded=excluded,
+            scale=scale,
+            unlisted=unlisted,
+        )
         for mine, right in zip(got, want, strict=True):
             assert mine.dtype == right.dtype
             assert torch.equal(mine, right), implementation
@@ -105,6 +127,17 @@ def test_the_edges_of_groups_and_more_wanted_than_there_are(rows: int) -> None:
 def test_odd_shapes(users: int, rows: int, width: int, k: int, longest: int) -> None:
     user, table = integers((users, width), torch.float32, rows), integers((rows, width), torch.float32, width)
     assert_exact(user, table, k, lists(users, rows - 1, longest, k))
+
+
+@pytest.mark.parametrize("excludes", [False, True], ids=["all items", "exclusions"])
+@pytest.mark.parametrize("count", [0, 1, 700, 1499])
+def test_nobody_gets_what_is_not_listed(count: int, excludes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "CHUNK_SCORES", 1)  # chunks of 1,024 items
+    user, table = integers((3, 16), torch.float32, 1), integers((1500, 16), torch.float32, 2)
+    random = torch.Generator().manual_seed(3)
+    items = torch.randperm(1499, generator=random)[:count].sort().values + 1
+    excluded = lists(3, 1499, 90, 4) if excludes else None
+    assert_exact(user, table, 10, excluded, unlisted=items.int().to(DEVICE))
 
 
 def test_a_user_who_has_seen_everything_gets_nothing() -> None:
@@ -197,7 +230,9 @@ def test_nothing_is_written_outside_the_outputs_and_poison_past_the_inputs_is_ne
         return whole[64 : 64 + size.numel()].view(size)
 
     monkeypatch.setattr(Tensor, "new_empty", fenced)
-    got = launcher.catalogue_topk_triton(_surrounded(user), _surrounded(table), 6, *excluded, scale=None)
+    got = launcher.catalogue_topk_triton(
+        _surrounded(user), _surrounded(table), 6, *excluded, unlisted=None, scale=None
+    )
     monkeypatch.undo()
     assert len(fences) == 7  # maxima, those of nodes, best nodes, best groups, their scores, index, score
     for whole, size in fences:
@@ -219,7 +254,8 @@ def test_the_op_passes_torchs_own_checks_and_compiles_without_a_graph_break(impl
     user, table = integers((3, 16), torch.float32, 1), integers((50, 16), torch.float32, 2)
     values, offsets = lists(3, 49, 9, 3)
     torch.library.opcheck(
-        torch.ops.footfall.catalogue_topk.default, (user, table, 5, values, offsets, None, implementation)
+        torch.ops.footfall.catalogue_topk.default,
+        (user, table, 5, values, offsets, values[:2].sort().values, None, implementation),
     )
 
     def top(user: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from footfall.history import Asked
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
-from footfall_models.weights import CONFIG, WEIGHTS, load_config
+from footfall_models.weights import CONFIG, WEIGHTS, load_config, load_weights
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.evaluation.ranking import Targets
 from footfall_training.options import TrainOptions
@@ -69,6 +69,19 @@ def test_an_unknown_key_of_the_config_is_refused(dataset: Dataset, tmp_path: Pat
     (tmp_path / "c" / CONFIG).write_text(json.dumps({**options, "num_experts": 4}))
     with pytest.raises(InputError, match="num_experts"):
         load_config(tmp_path / "c")
+
+
+def test_weights_of_before_items_could_be_left_out_of_lists_are_refused_in_a_sentence(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    save(dataset, tmp_path / "c")
+    weights = safetensors.torch.load_file(tmp_path / "c" / WEIGHTS)
+    del weights["item_listed"]
+    safetensors.torch.save_file(weights, tmp_path / "c" / WEIGHTS)
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors is not of this Footfall: it lacks item_listed"
+    ):
+        load_weights(tmp_path / "c")
 
 
 def test_a_checkpoint_is_not_written_over_another(dataset: Dataset, tmp_path: Path) -> None:

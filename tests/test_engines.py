@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from footfall.contract import NUM_GAPS, UNKNOWN_INDEX
 from footfall.errors import InputError, NotReadyError
 from footfall.history import ModelInput
+from footfall_data.dataset import Dataset
 from footfall_engines.batch import Batch, IndexLists, Scores, padded_inputs
 from footfall_engines.engine import Engine, load_engine
 from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_engines.version import Version
+from footfall_export.export import ExportOptions, export
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint
@@ -43,6 +46,7 @@ class Answer:
 
 
 NUM_ITEMS = 200  # of at least as many in the fixture
+UNLISTED = (1, 7, *range(100, 180))
 NUM_RAW_ACTIONS, NUM_RAW_GAPS = 9, 60  # more than the model knows
 index = st.one_of(st.integers(1, NUM_ITEMS), st.sampled_from([UNKNOWN_INDEX, -1]))
 asks = st.lists(
@@ -90,7 +94,8 @@ def slow_answer(model: SequenceModel, user: Ask) -> Answer:
         hidden = torch.zeros(model.config.width)
         score, probability = model.item_popularity.numpy().copy(), model.head("action").prior.numpy()
     for place in range(len(score)):
-        blocked = place == 0 or place in user.excluded or (user.candidate and place not in user.candidate)
+        beside = bool(user.candidate) and place not in user.candidate
+        blocked = place in (0, *UNLISTED) or place in user.excluded or beside
         score[place] = -np.inf if blocked else score[place]
     return Answer(score, probability, hidden.numpy())
 
@@ -106,18 +111,27 @@ def check(scores: Scores, row: int, expected: Answer) -> None:
     np.testing.assert_allclose(scores.user_vector[row], expected.vector, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("c") / "c", dataset, seed=0, unlisted=UNLISTED)
+
+
 @pytest.fixture(scope="module", params=["onnxruntime", "torch"])
-def engine(request: pytest.FixtureRequest, tiny_repository: Path, tiny_checkpoint: Path) -> Engine:
+def engine(
+    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
     if request.param == "torch":
-        return TorchEngine(Checkpoint.open(tiny_checkpoint).load_model(), 100, "fp32", "cpu")
-    loaded = load_engine(Repository(tiny_repository).version(1))
+        return TorchEngine(Checkpoint.open(checkpoint).load_model(), 100, "fp32", "cpu")
+    repository = tmp_path_factory.mktemp("repository")
+    export(checkpoint, repository, ExportOptions())
+    loaded = load_engine(Repository(repository).version(1))
     assert isinstance(loaded, OnnxRuntimeEngine)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint: Path) -> SequenceModel:
-    return Checkpoint.open(tiny_checkpoint).load_model()
+def model(checkpoint: Path) -> SequenceModel:
+    return Checkpoint.open(checkpoint).load_model()
 
 
 @given(users=asks)
@@ -138,6 +152,12 @@ def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engi
         alone = engine.score(batch([user]))
         np.testing.assert_allclose(together.item_score[row], alone.item_score[0], atol=1e-5)
         np.testing.assert_allclose(together.user_vector[row], alone.user_vector[0], atol=1e-5)
+
+
+def test_candidates_that_are_not_listed_leave_the_answer_as_unknown_ones_do(engine: Engine) -> None:
+    for item in ([1, 2], []):
+        scores = engine.score(batch([Ask(item, [], [3, 7, UNKNOWN_INDEX, 100])]))
+        assert scores.item_index[0, np.isfinite(scores.item_score[0])].tolist() == [3]
 
 
 def test_candidates_nobody_knows_leave_an_empty_list_not_the_catalogue(engine: Engine) -> None:

@@ -143,7 +143,7 @@ class ByParity(nn.Module):
 def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
     made, plain = model("softmax"), model("softmax")
     ids, feature = made.item_table().detach().clone(), ByParity()
-    made.for_training([feature])
+    made.for_training(torch.zeros(31, dtype=torch.bool), [feature])
     expected = nn.functional.normalize(ids + feature(), dim=1)
     torch.testing.assert_close(made.item_table(), expected)
     made.item_table()[1].sum().backward()  # type: ignore[no-untyped-call]
@@ -154,6 +154,23 @@ def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
     torch.testing.assert_close(made.item_table(), expected)
     torch.testing.assert_close(made.encode(events(5, 3), "reference"), states)
     assert made.item_table()[0].abs().sum() == 0
+
+
+class OfOne(nn.Module):
+    """Tells something of item 5 alone."""
+
+    def forward(self) -> Tensor:
+        return torch.zeros(31, CONFIG.width).index_fill(0, torch.tensor(5), 1.0)
+
+
+def test_listed_are_the_items_that_training_reads_and_those_that_a_feature_describes() -> None:
+    read = torch.zeros(31, dtype=torch.bool).index_fill(0, torch.tensor([2, 9]), True)
+    for features, listed in (([], [2, 9]), ([OfOne()], [2, 5, 9]), ([ByParity()], list(range(1, 31)))):
+        made = model("softmax")
+        assert made.item_listed.nonzero().flatten().tolist() == list(range(1, 31))
+        made.for_training(read, features)
+        made.for_serving()
+        assert made.item_listed.nonzero().flatten().tolist() == listed
 
 
 @both_encoders

@@ -74,7 +74,8 @@ class Client:
         user: str | None = None,
         now: datetime | int | None = None,
     ) -> dict[str, float | None]:
-        """The score of every candidate, in their order; None for one the catalogue does not know.
+        """The score of every candidate, in their order; None for one that the model does not list: it is not in
+        the catalogue, or training never read it.
 
         now: as of `recommend`; None: this machine's clock.
         """

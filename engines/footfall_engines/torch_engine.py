@@ -36,6 +36,7 @@ class TorchEngine:
         self._device = find_device(device)
         self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(self._device).eval()
         self._implementation = implementation_on(self._device, implementation)
+        self._unlisted = self._graph.unlisted()
         self._encoder = HistoryEncoder(self._graph, self._device, self._implementation, cache_bytes)
 
     @classmethod
@@ -74,6 +75,7 @@ class TorchEngine:
                 self._graph.top_k,
                 implementation=self._implementation,
                 excluded=(self._tensor(excluded.values), self._tensor(excluded.offsets)),
+                unlisted=self._unlisted,
             )
         if len(users := np.flatnonzero(special)):
             rows = self._tensor(users)

@@ -14,14 +14,17 @@ class RankerGraph(nn.Module):
     """
 
     item_table: Tensor
-    item_popularity: Tensor
+    item_bias: Tensor
 
     def __init__(self, model: SequenceModel, max_top_k: int, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.has_own_table = precision != torch.float32  # in fp32 the encoder's serves both
         if self.has_own_table:
             self.register_buffer("item_table", model.item_table().detach().clone())
-        self.register_buffer("item_popularity", model.item_popularity.detach().float().clone())
+        # Added to scores: of an empty history, whose vector is 0, the popularity; -inf for padding and for what is
+        # not listed, which so costs nothing beside the matrix product.
+        unlisted = torch.zeros(len(model.item_listed)).masked_fill(~model.item_listed, -torch.inf)
+        self.register_buffer("item_bias", torch.stack([unlisted, unlisted + model.item_popularity.float()]))
         for name in model.config.heads:
             self.register_buffer(f"{name}_prior", model.head(name).prior.detach().float().clone())
         self.model = model.to(precision)
@@ -71,8 +74,12 @@ class RankerGraph(nn.Module):
         self, vector: Tensor, empty: Tensor, excluded_index: Tensor, candidate_index: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The top_k items: index int32 and score [users, top_k]."""
-        score = torch.where(empty, self.item_popularity, vector @ self.scoring_table().T)
-        score = score.masked_fill(self._blocked(excluded_index, candidate_index), -torch.inf)
+        bias = self.item_bias[empty.long().squeeze(1)]
+        score = torch.addmm(bias, vector, self.scoring_table().T)
+        # Scattered: by masks over the catalogue a list takes 14.9 ms instead of 12.4 (ONNX Runtime, 1 core, 8 users,
+        # 500,000 items, width 64, the top 100).
+        score = score.scatter(1, known(excluded_index, self.num_items), -torch.inf)
+        score = self._only(score, candidate_index)
         item_score, item_index = score.topk(self.top_k, dim=1)
         return torch.where(torch.isinf(item_score), PADDING_INDEX, item_index).int(), item_score
 
@@ -80,17 +87,16 @@ class RankerGraph(nn.Module):
         """fp32 [num_items + 1, width]."""
         return self.item_table if self.has_own_table else self.model.item_table()
 
-    def _blocked(self, excluded_index: Tensor, candidate_index: Tensor) -> Tensor:
-        """Items that may not be listed: bool [users, num_items + 1]; padding entries fall on column 0."""
-        none = torch.zeros(
-            excluded_index.shape[0], self.num_items + 1, dtype=torch.bool, device=excluded_index.device
-        )
-        excluded = none.scatter(1, known(excluded_index, self.num_items), True)
-        candidate = none.scatter(1, known(candidate_index, self.num_items), True)
+    def unlisted(self) -> Tensor:
+        """The items that are in nobody's list: int32 [any], ascending."""
+        items = torch.isneginf(self.item_bias[0]).nonzero().squeeze(1)
+        return items[items > PADDING_INDEX].int()
+
+    def _only(self, score: Tensor, candidate_index: Tensor) -> Tensor:
+        """score [users, num_items + 1], but -inf beside a user's candidates, where there are any."""
+        candidate = known(candidate_index, self.num_items)
         restricted = (candidate_index != PADDING_INDEX).any(dim=1, keepdim=True)
-        blocked = excluded | (restricted & ~candidate)
-        is_padding = torch.arange(self.num_items + 1, device=none.device) == PADDING_INDEX
-        return blocked | is_padding
+        return torch.where(restricted, -torch.inf, score).scatter(1, candidate, score.gather(1, candidate))
 
 
 def known(index: Tensor, largest: int) -> Tensor:

@@ -41,6 +41,7 @@ class SequenceModel(nn.Module):
     """Histories in, a hidden state after each event out; score of item i = hidden . item_table()[i]."""
 
     item_popularity: Tensor
+    item_listed: Tensor
     wait_is_known: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,8 +56,9 @@ class SequenceModel(nn.Module):
         self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({name: find_head(name)(config) for name in config.heads})
-        # Set after training: the list for an empty history, and the waits that training met.
+        # Set by training: the list for an empty history, the items that may be listed, and the waits that it met.
         self.register_buffer("item_popularity", torch.zeros(config.num_items + 1))
+        self.register_buffer("item_listed", torch.arange(config.num_items + 1) > PADDING_INDEX)
         self.register_buffer("wait_is_known", torch.arange(NUM_GAPS) > 0)
         self.apply(_initialise)
         nn.init.zeros_(self.wait_embedding.weight)
@@ -104,9 +106,15 @@ class SequenceModel(nn.Module):
         table: Tensor = self.item_embedding.weight
         return table
 
-    def for_training(self, features: Iterable[nn.Module] = ()) -> None:
-        """From here on items are read and scored by rows of length 1, of ids and `features` (see ItemRows)."""
-        parametrize.register_parametrization(self.item_embedding, "weight", ItemRows(features))
+    def for_training(self, read: Tensor, features: Iterable[nn.Module] = ()) -> None:
+        """From here on items are read and scored by rows of length 1, of ids and `features` (see ItemRows).
+
+        read bool [num_items + 1]: items that training reads, or has read. These are listed, and those that a feature
+        describes; the row of any other stays random, but as long as the rest, so that it would be near somebody.
+        """
+        rows = ItemRows(features)
+        self.item_listed.copy_(read | rows.described().to(read.device))
+        parametrize.register_parametrization(self.item_embedding, "weight", rows)
 
     def for_serving(self) -> None:
         """After training: the rows become the plain weights that checkpoints and engines know."""

@@ -33,10 +33,16 @@ def load_config(folder: Path) -> ModelConfig:
 
 
 def load_weights(folder: Path) -> SequenceModel:
-    """The model of any folder with config.json and weights.safetensors, in evaluation mode, on the CPU."""
+    """The model of any folder with config.json and weights.safetensors, in evaluation mode, on the CPU.
+
+    Raises InputError where they are not of this Footfall.
+    """
     model = SequenceModel(load_config(folder))
     weights = safetensors.torch.load_file(folder / WEIGHTS)
-    model.load_state_dict({MODEL_NAMES.get(name, name): tensor for name, tensor in weights.items()})
+    weights = {MODEL_NAMES.get(name, name): tensor for name, tensor in weights.items()}
+    if lacking := model.state_dict().keys() - weights.keys():
+        raise InputError(f"{folder / WEIGHTS} is not of this Footfall: it lacks {', '.join(sorted(lacking))}")
+    model.load_state_dict(weights)
     return model.eval()
 
 

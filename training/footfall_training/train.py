@@ -109,12 +109,15 @@ class Trainer:
         self.device = find_device(options.device)
         self.implementation = implementation_on(self.device, options.implementation)
         self.model = SequenceModel(config)
+        training = training_histories(dataset, options.split)
+        count = np.bincount(training.item, minlength=config.num_items + 1)
+        read = torch.from_numpy(count > 0)
         if source is not None:
             check_source(source, dataset, config, options.split)
-            start_from(self.model, source)
+            read |= start_from(self.model, source)
         self.model.to(self.device)
         self._is_warm = source is not None
-        self.model.for_training()
+        self.model.for_training(read)
         objective = find_objective(options.objective, self.model.blocks)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
@@ -123,9 +126,7 @@ class Trainer:
         self.windows = Windows.cut(dataset.histories, train_end, config.max_length, objective)
         self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
         self.num_batches = self.windows.num_batches(options.batch_size)
-        training = training_histories(dataset, options.split)
         remember_waits(self.model, training)
-        count = np.bincount(training.item, minlength=config.num_items + 1)
         self._negatives = Negatives(count, options.num_negatives, self.device)
         self._identity = {
             "dataset": dataset.fingerprint,

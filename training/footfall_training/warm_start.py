@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import torch
+from torch import Tensor
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset, SplitName
@@ -39,12 +40,19 @@ def check_source(source: Checkpoint, dataset: Dataset, config: ModelConfig, spli
     source.learnt.check_start(str(source.folder), dataset, split)
 
 
-def start_from(model: SequenceModel, source: Checkpoint) -> None:
-    """Copy the weights of `source`; rows of items and actions that it does not know stay as they are.
+def start_from(model: SequenceModel, source: Checkpoint) -> Tensor:
+    """Copy the weights of `source`; rows of items that it does not list, and of actions that it does not know, stay
+    as they are. Returns the items whose rows are copied: bool [num_items + 1].
 
     Priors and calibrations are not copied: they are set after training.
     """
-    old = dict(source.load_model().named_parameters())
+    begun = source.load_model()
+    old = dict(begun.named_parameters())
+    copied = torch.zeros_like(model.item_listed)
+    copied[: len(begun.item_listed)] = begun.item_listed
     with torch.no_grad():
+        fresh = model.item_embedding.weight[~copied]
         for name, parameter in model.named_parameters():
             parameter[: len(old[name])] = old[name]
+        model.item_embedding.weight[~copied] = fresh
+    return copied

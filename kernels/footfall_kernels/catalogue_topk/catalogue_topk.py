@@ -15,6 +15,7 @@ def catalogue_topk(
     *,
     implementation: str,
     excluded: tuple[Tensor, Tensor] | None = None,
+    unlisted: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Items with the k largest scores user @ table.T: (item_index int32 [users, k], score fp32 [users, k]).
@@ -25,7 +26,8 @@ def catalogue_topk(
 
     Row 0 of the table is padding and never scores. excluded (values int32, offsets int64 [users + 1]): packed lists,
     in any order, of the item indices that user u may not get, values[offsets[u] : offsets[u + 1]]; values that are
-    no item are ignored. Past a user's last item that scores, item_index is 0 and score -inf.
+    no item are ignored. unlisted int32 [any], ascending: the items that nobody may get. Past a user's last item that
+    scores, item_index is 0 and score -inf.
 
     Exact and deterministic: descending scores, equal scores by ascending item index. ("triton" chooses groups of
     items by scores from the tensor cores and sums the chosen ones again in another order: scores that differ by less
@@ -50,8 +52,10 @@ def catalogue_topk(
     if values is not None and offsets is not None:
         check_tensor("excluded values", values, (None,), (torch.int32,), user)
         check_tensor("excluded offsets", offsets, (user.shape[0] + 1,), (torch.int64,), user)
+    if unlisted is not None:
+        check_tensor("unlisted", unlisted, (None,), (torch.int32,), user)
     check_width("user", user, implementation)
-    item_index, score = _topk(user, table, k, values, offsets, scale, implementation)
+    item_index, score = _topk(user, table, k, values, offsets, unlisted, scale, implementation)
     return item_index, score
 
 
@@ -62,16 +66,17 @@ def _topk(
     k: int,
     values: Tensor | None,
     offsets: Tensor | None,
+    unlisted: Tensor | None,
     scale: Tensor | None,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:
     if values is not None and offsets is not None and offsets.device.type == "cpu":
         check_offsets(offsets, len(values), max_length=len(values))
     if implementation == "reference":
-        return catalogue_topk_reference(user, table, k, values, offsets, scale)
+        return catalogue_topk_reference(user, table, k, values, offsets, unlisted, scale)
     from footfall_kernels.catalogue_topk.launcher import catalogue_topk_triton
 
-    return catalogue_topk_triton(user, table, k, values, offsets, scale)
+    return catalogue_topk_triton(user, table, k, values, offsets, unlisted, scale)
 
 
 @_topk.register_fake
@@ -81,6 +86,7 @@ def _(
     k: int,
     values: Tensor | None,
     offsets: Tensor | None,
+    unlisted: Tensor | None,
     scale: Tensor | None,
     implementation: str,
 ) -> tuple[Tensor, Tensor]:

@@ -56,9 +56,10 @@ def catalogue_topk_triton(
     k: int,
     values: Tensor | None,
     offsets: Tensor | None,
+    unlisted: Tensor | None,
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """See `catalogue_topk`. Holds 4 bytes a user and 32 items, and as much again with exclusions."""
+    """See `catalogue_topk`. Holds 4 bytes a user and 32 items, and as much again where items are kept out."""
     user, table = user.contiguous(), table.contiguous()
     users, width = user.shape
     if users == 0:
@@ -66,12 +67,14 @@ def catalogue_topk_triton(
     groups, nodes = triton.cdiv(len(table), GROUP), triton.cdiv(len(table), GROUP * GROUP)
     scale = None if scale is None else scale.contiguous()
     excluded = None
+    if unlisted is not None:
+        excluded = user.new_zeros((1, groups), dtype=torch.int32)
+        everyones = torch.arange(2, device=user.device) * len(unlisted)
+        _exclude(unlisted, everyones, excluded, len(table))
+        excluded = excluded.repeat(users, 1)
     if values is not None and offsets is not None:
-        excluded = user.new_zeros((users, groups), dtype=torch.int32)
-        exclude_kernel[(users, EXCLUDE_PARTS)](
-            values.contiguous(), offsets.contiguous(), excluded, len(values), len(table), groups,
-            PARTS=EXCLUDE_PARTS, BLOCK=EXCLUDE_BLOCK, num_warps=4,
-        )  # fmt: skip
+        excluded = user.new_zeros((users, groups), dtype=torch.int32) if excluded is None else excluded
+        _exclude(values, offsets, excluded, len(table))
     shape = {
         "WIDTH": width,
         "BLOCK_WIDTH": max(triton.next_power_of_2(width), 32),
@@ -97,6 +100,15 @@ def catalogue_topk_triton(
     index, score = (user.new_empty((users, k), dtype=dtype) for dtype in (torch.int32, torch.float32))
     _best_children(scores, chosen, index, score, children=len(table))
     return index, score
+
+
+def _exclude(values: Tensor, offsets: Tensor, excluded: Tensor, table_rows: int) -> None:
+    """See the kernel: one list for each row of `excluded`."""
+    rows, groups = excluded.shape
+    exclude_kernel[(rows, EXCLUDE_PARTS)](
+        values.contiguous(), offsets.contiguous(), excluded, len(values), table_rows, groups,
+        PARTS=EXCLUDE_PARTS, BLOCK=EXCLUDE_BLOCK, num_warps=4,
+    )  # fmt: skip
 
 
 def _descend(maxima: Tensor, node_maxima: Tensor, k: int) -> Tensor:

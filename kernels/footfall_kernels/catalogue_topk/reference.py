@@ -17,6 +17,7 @@ def catalogue_topk_reference(
     k: int,
     values: Tensor | None,
     offsets: Tensor | None,
+    unlisted: Tensor | None,
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Chunks of the catalogue one after another; of each, the k best join those of the chunks before."""
@@ -33,11 +34,18 @@ def catalogue_topk_reference(
             score[:, PADDING_INDEX] = -torch.inf
         if hidden is not None:
             item, row = hidden
-            first, last = torch.searchsorted(item, item.new_tensor([start, start + score.shape[1]])).tolist()
-            score[row[first:last], item[first:last] - start] = -torch.inf
+            within = _within(item, start, score.shape[1])
+            score[row[within], item[within] - start] = -torch.inf
+        if unlisted is not None:
+            score[:, unlisted[_within(unlisted, start, score.shape[1])].long() - start] = -torch.inf
         best = torch.cat([best, largest_keys(score, k, start)], dim=1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
     return decode(best, k)
+
+
+def _within(item: Tensor, start: int, count: int) -> slice:
+    """Where the items from `start` on lie, `count` of the catalogue, in an ascending list."""
+    return slice(*torch.searchsorted(item, item.new_tensor([start, start + count])).tolist())
 
 
 def _by_item(values: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,3 +22,9 @@ class ItemRows(nn.Module):
         for feature in self.features:
             table = table + feature()
         return functional.normalize(table, dim=1)
+
+    def described(self) -> Tensor:
+        """Items that a feature tells something of, adding to their rows: bool [num_items + 1]."""
+        with torch.no_grad():
+            told = [(feature() != 0).any(dim=1) for feature in self.features]
+        return torch.stack(told).any(dim=0) if told else torch.zeros((), dtype=torch.bool)

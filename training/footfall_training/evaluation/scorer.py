@@ -24,10 +24,11 @@ class ModelScorer:
     implementation: ImplementationName
 
     def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of every item: float32 [users, num_items + 1]."""
+        """Of every item, -inf where it is not listed: float32 [users, num_items + 1]."""
         with torch.inference_mode():
             scores = self.hidden(histories, now) @ self.model.item_table().T
             scores = torch.where(self._empty(histories), self.model.item_popularity, scores)
+            scores.masked_fill_(~self.model.item_listed, -torch.inf)
         found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
