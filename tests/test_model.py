@@ -55,6 +55,7 @@ def test_packed_and_padded_histories_give_the_same_states(encoder: EncoderName) 
         one, padding = slice(start, end), 12 - (end - start)
         columns = (inputs.item, inputs.action, inputs.gap, inputs.wait, inputs.time)
         padded = [torch.cat([column[one], column[:padding]])[None] for column in columns]
+        padded.append(torch.tensor([[end - start]]))
         alone = model(encoder).encode_padded(*padded)[0, : end - start]
         torch.testing.assert_close(packed[one], alone, atol=1e-4, rtol=1e-5)
 

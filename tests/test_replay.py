@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MAX_LENGTH
+from numpy.typing import NDArray
 
 from footfall.metrics import probability_metrics, ranking_metrics
 from footfall_client import Client, Event, Recommendation
@@ -35,8 +36,12 @@ def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def answers(
     checkpoint: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Recommendation]:
-    """The whole catalogue ranked for every user of the test part."""
-    repository = Repository(tmp_path_factory.mktemp("replay"))
+    return served_answers(checkpoint, dataset, tmp_path_factory.mktemp("replay"))
+
+
+def served_answers(checkpoint: Path, dataset: Dataset, folder: Path) -> list[Recommendation]:
+    """The whole catalogue ranked for every user of the test part, by a server on a repository in `folder`."""
+    repository = Repository(folder)
     export(checkpoint, repository.folder, ExportOptions(max_top_k=len(dataset.items)))
     version = repository.version(1)
     repository.write_configs([version], version)
@@ -59,18 +64,23 @@ def asked_histories(dataset: Dataset) -> Iterator[tuple[list[Event], int]]:
         yield [Event(items[item - 1], actions[action - 1], time) for item, action, time in rows], now
 
 
-def test_replayed_histories_have_the_ranking_metrics_of_evaluate(
-    answers: list[Recommendation], checkpoint: Path, dataset: Dataset
-) -> None:
+def ranks(answers: list[Recommendation], dataset: Dataset) -> NDArray[np.int64]:
+    """Of each user's target in the answer."""
     targets = Targets.of(dataset, "leave_one_out", "test")
     ids = [id_.decode() for id_ in dataset.items]
-    ranks = []
+    found = []
     for answer, target in zip(answers, targets.next_item, strict=True):
         listed = [item.id for item in answer.items]
         wanted = ids[target - 1]
-        ranks.append(listed.index(wanted) + 1 if wanted in listed else len(ids) + 1)
+        found.append(listed.index(wanted) + 1 if wanted in listed else len(ids) + 1)
+    return np.array(found)
+
+
+def test_replayed_histories_have_the_ranking_metrics_of_evaluate(
+    answers: list[Recommendation], checkpoint: Path, dataset: Dataset
+) -> None:
     expected = evaluate(checkpoint, dataset, "leave_one_out", "test")["ranking"]["model"]
-    assert ranking_metrics(np.array(ranks)) == pytest.approx(expected, abs=1e-6)
+    assert ranking_metrics(ranks(answers, dataset)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_replayed_histories_have_the_action_metrics_of_evaluate(

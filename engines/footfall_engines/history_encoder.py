@@ -8,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footfall.contract import NUM_GAPS
 from footfall.history import ModelInput
 from footfall_engines.batch import NOBODY
 from footfall_engines.captured_passes import CapturedPasses, Pass
 from footfall_engines.storage import storage_for
 from footfall_engines.user_cache import UserCache
 from footfall_kernels.implementations import ImplementationName
-from footfall_models.graph import RankerGraph, known
+from footfall_models.graph import RankerGraph
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.caching import KeepingLayout, Kept, ReturningLayout
 from footfall_models.layouts.layout import Layout
@@ -49,6 +48,8 @@ class HistoryEncoder:
         scans = graph.model.blocks.keeps == "state"
         captured = device.type == "cuda" and implementation == "triton" and not scans
         self._whole = CapturedPasses(self._pass_over) if captured else self._pass_over
+        config = graph.model.config
+        self._num_appended = config.max_tokens - config.max_length
 
     def states(self, history: ModelInput, users: Sequence[bytes]) -> Tensor:
         """After each history's last event [users, width]; zeros for an empty one. users: NOBODY where unknown."""
@@ -114,26 +115,27 @@ class HistoryEncoder:
         return self._finish(visits, inputs, hidden, kept)
 
     def _pass_over(self, inputs: PackedInputs) -> Pass:
-        layout = KeepingLayout(inputs, self._implementation, self._graph.model.config.max_length)
+        layout = KeepingLayout(inputs, self._implementation, self._graph.model.config.max_tokens)
         return self._run(layout, inputs), layout.kept
 
     def _continue(self, visits: list[Visit]) -> Tensor:
         """Encode only the new events."""
         inputs = self._inputs(visits)
         sequences = list(_reserved(visits).values())
-        most = max(visit.new for visit in visits)
+        most = max(visit.new for visit in visits) + self._num_appended
         layout = ReturningLayout(inputs, self._implementation, self.cache.storage.layers, sequences, most)
         return self._finish(visits, inputs, self._run(layout, inputs), layout.kept)
 
     def _run(self, layout: Layout, inputs: PackedInputs) -> Tensor:
-        events = self._graph.known_events(inputs.item, inputs.action, inputs.gap, inputs.wait)
+        events = (inputs.item, inputs.action, inputs.gap, inputs.wait)
         return self._graph.model.encode_in(layout, *events, inputs.position)
 
     def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: Kept) -> Tensor:
-        """Cache what is to be kept; the states [visits, width] after the last events."""
-        new = [visit.new for visit in visits]
-        is_kept = np.repeat([visit.sequence is not None for visit in visits], new)
-        is_kept[np.cumsum(new) - 1] = False  # the last events
+        """Cache what is to be kept; the states [visits, width] that tell what comes next."""
+        tokens = np.array([visit.new for visit in visits]) + self._num_appended
+        is_kept = np.repeat([visit.sequence is not None for visit in visits], tokens)
+        for back in range(1, 2 + self._num_appended):  # the last events, and what is appended
+            is_kept[np.cumsum(tokens) - back] = False
         if is_kept.any():
             rows = {
                 visit.sequence: visit.new - 1
@@ -145,14 +147,18 @@ class HistoryEncoder:
         return hidden[inputs.offsets[1:] - 1]
 
     def _inputs(self, visits: list[Visit]) -> PackedInputs:
-        """The events of each visit that are not cached."""
+        """The events of each visit that are not cached, and what the model appends."""
         columns = np.concatenate([visit.events[:, visit.cached :] for visit in visits], axis=1)
         new = [visit.new for visit in visits]
         inputs = ModelInput.of(columns, np.cumsum([0, *new]))
-        packed = PackedInputs.of(inputs, self._device, np.repeat([visit.cached for visit in visits], new))
-        wait = known(packed.wait, NUM_GAPS - 1)
-        wait, time = self._graph.model.known_waits(wait, packed.time)
-        return replace(packed, wait=wait, time=time)
+        past = np.repeat([visit.cached for visit in visits], new)
+        packed = PackedInputs.of(inputs, torch.device("cpu"), past)
+        # On the host, where these small steps need no launches.
+        item, action, gap, wait = self._graph.known_events(
+            packed.item, packed.action, packed.gap, packed.wait
+        )
+        packed = replace(packed, item=item, action=action, gap=gap, wait=wait).to(self._device)
+        return self._graph.model.asked(packed)
 
 
 def _reserved(visits: Sequence[Visit]) -> dict[bytes, int]:

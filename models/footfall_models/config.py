@@ -2,17 +2,23 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from footfall.contract import MAX_EVENTS_READ
 from footfall.errors import InputError, check_choice
 from footfall_models.registry import ENCODERS, HEADS, EncoderName
 
+Appends = Literal["nothing", "mask"]
+"""What a model puts behind a history when it is asked (see footfall_models.appending)."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a SequenceModel; counts leave padding out."""
+    """Sizes of a SequenceModel; counts leave padding out.
+
+    appends: set by training, as its objective says.
+    """
 
     num_items: int
     num_actions: int
@@ -23,6 +29,7 @@ class ModelConfig:
     dropout: float = 0.5
     encoder: EncoderName = "softmax"
     heads: tuple[str, ...] = tuple(HEADS)
+    appends: Appends = "nothing"
 
     def __post_init__(self) -> None:
         for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
@@ -39,6 +46,12 @@ class ModelConfig:
         check_choice("encoder", self.encoder, ENCODERS)
         for head in self.heads:
             check_choice("head", head, HEADS)
+        check_choice("appends", self.appends, get_args(Appends))
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a history and what is appended to it."""
+        return self.max_length + (self.appends != "nothing")
 
 
 def check_device_name(device: str) -> None:

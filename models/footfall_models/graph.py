@@ -48,9 +48,7 @@ class RankerGraph(nn.Module):
         """contract.ENGINE_INPUTS, int32 [users, ...], to contract.engine_outputs."""
         events = self.known_events(history_item, history_action, history_gap, history_wait)
         times = torch.stack([history_time, history_next_time], dim=-1)
-        hidden = self.model.encode_padded(*events, times)
-        last = (history_length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
-        state = hidden.gather(1, last).squeeze(1)  # [users, width]
+        state = self.model.states_padded(*events, times, history_length)  # [users, width]
         empty = history_length == 0  # [users, 1]
         *said, vector = self.describe(state, empty)
         return (*self.best(vector, empty, excluded_index, candidate_index), *said, vector)

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX
 from footfall_kernels.implementations import ImplementationName
+from footfall_models.appending import MASK_INDEX, append_packed, append_padded
 from footfall_models.config import ModelConfig
 from footfall_models.embedding.item_table import ItemRows
 from footfall_models.heads.head import Head
@@ -49,9 +50,11 @@ class SequenceModel(nn.Module):
         self.config = config
         self.item_embedding = nn.Embedding(config.num_items + 1, config.width, padding_idx=PADDING_INDEX)
         self.action_embedding = nn.Embedding(config.num_actions + 1, config.width, padding_idx=PADDING_INDEX)
-        self.position_embedding = nn.Embedding(config.max_length, config.width)
+        self.position_embedding = nn.Embedding(config.max_tokens, config.width)
         self.gap_embedding = nn.Embedding(NUM_GAPS, config.width)
         self.wait_embedding = nn.Embedding(NUM_GAPS, config.width)
+        # In place of an item's row; none of the item table's, as no item may be told to be the mask.
+        self.mask_embedding = nn.Embedding(1, config.width) if config.appends == "mask" else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
@@ -63,17 +66,42 @@ class SequenceModel(nn.Module):
         self.apply(_initialise)
         nn.init.zeros_(self.wait_embedding.weight)
 
+    def states(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
+        """Packed: what comes next after each history, as a state [users, width]; of one without events it is none."""
+        inputs = self.asked(inputs)
+        return self.encode(inputs, implementation)[inputs.offsets[1:] - 1]
+
+    def states_padded(
+        self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
+    ) -> Tensor:
+        """The same of what `encode_padded` takes."""
+        events = (item, action, gap, wait, time)
+        if self.mask_embedding is not None:
+            events, length = append_padded((item, action, gap, *self.known_waits(wait, time)), length)
+        hidden = self.encode_padded(*events, length)
+        last = (length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
+        return hidden.gather(1, last).squeeze(1)
+
+    def asked(self, inputs: PackedInputs) -> PackedInputs:
+        """`inputs` as they are when the model is asked: without waits it has not met, with what it appends."""
+        wait, time = self.known_waits(inputs.wait, inputs.time)
+        inputs = replace(inputs, wait=wait, time=time)
+        return inputs if self.mask_embedding is None else append_packed(inputs)
+
     def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
         """Packed: float [events, width]."""
         wait, time = self.known_waits(inputs.wait, inputs.time)
-        layout = PackedLayout(replace(inputs, time=time), implementation, self.config.max_length)
+        layout = PackedLayout(replace(inputs, time=time), implementation, self.config.max_tokens)
         return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, inputs.position)
 
-    def encode_padded(self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor) -> Tensor:
-        """Padded from the left: int [users, length] each, time [users, length, 2] -> float [users, length, width]."""
+    def encode_padded(
+        self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
+    ) -> Tensor:
+        """Padded: int [users, longest] each, filled from the left, time [users, longest, 2], length int [users, 1] of
+        each history -> float [users, longest, width]."""
         position = torch.arange(item.shape[1], device=item.device)
         wait, time = self.known_waits(wait, time)
-        return self.encode_in(PaddedLayout(time), item, action, gap, wait, position)
+        return self.encode_in(PaddedLayout(time, length), item, action, gap, wait, position)
 
     def known_waits(self, wait: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """wait [...] and time [..., 2] of events, without what training has not met.
@@ -95,7 +123,14 @@ class SequenceModel(nn.Module):
         """Indices [...] of events that lie as `layout` says -> float [..., width]."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
         tables = (self.item_table(), *(embedding.weight for embedding in others))
-        tokens = layout.embed((item, action, gap, position), tables, math.sqrt(self.config.width))
+        scale = math.sqrt(self.config.width)
+        if self.mask_embedding is None:
+            tokens = layout.embed((item, action, gap, position), tables, scale)
+        else:
+            is_mask = item == MASK_INDEX
+            item = item.masked_fill(is_mask, PADDING_INDEX)
+            tokens = layout.embed((item, action, gap, position), tables, scale)
+            tokens = tokens + is_mask.unsqueeze(-1) * (self.mask_embedding.weight * scale)
         tokens = self.dropout(tokens)
         tokens = self.blocks(tokens, layout)
         states = self.final_norm(tokens + self.wait_embedding(wait))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from footfall.errors import InputError, check_choice
 from footfall.history import Histories, ModelInput, as_model_input, slices
+from footfall_models.config import Appends
 from footfall_models.encoders.encoder import Encoder, Sees
 
 
@@ -25,22 +26,22 @@ class Examples:
 
 
 class Objective(Protocol):
-    """`encoders`: those that it can train, by what they see; another would read the answer, or too little."""
+    """`encoders`: those that it can train, by what they see; another would read the answer, or too little.
+    `appends`: what its models put behind a history when they are asked, and then tell; their config carries it.
+    """
 
     encoders: tuple[Sees, ...]
+    appends: Appends
 
     def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
         """Of windows of at least two events each. `random` is the same whenever a run comes to this batch."""
 
 
 class NextItem:
-    """After each event, at the time of the next one, that one.
-
-    When the model is asked, its state after the last event tells: nothing is appended to a history (see
-    footfall.history.model_input).
-    """
+    """After each event, at the time of the next one, that one. So the state after the last event tells."""
 
     encoders: tuple[Sees, ...] = ("past",)
+    appends: Appends = "nothing"
 
     def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
         first, end = windows.offsets[:-1], windows.offsets[1:]
@@ -53,13 +54,13 @@ NEXT_ITEM = NextItem()
 OBJECTIVES: dict[str, Objective] = {"next_item": NEXT_ITEM}
 
 
-def find_objective(name: str, encoder: Encoder) -> Objective:
+def find_objective(name: str, encoder: type[Encoder]) -> Objective:
     """Raises InputError where there is none of that name, or it cannot train that encoder."""
     check_choice("objective", name, OBJECTIVES)
     objective = OBJECTIVES[name]
     if encoder.sees not in objective.encoders:
         raise InputError(
             f"objective {name} trains encoders that see {' or '.join(objective.encoders)};"
-            f" {type(encoder).__name__} sees {encoder.sees}"
+            f" {encoder.__name__} sees {encoder.sees}"
         )
     return objective

@@ -1,7 +1,7 @@
 """Training: the loop from a data set to a checkpoint, and how it resumes."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from footfall_models.config import ModelConfig
 from footfall_models.device import find_device, implementation_on
 from footfall_models.heads.head import NextEvents
 from footfall_models.model import SequenceModel
+from footfall_models.registry import find_encoder
 from footfall_training.batches import Batch, Windows
 from footfall_training.calibration import calibrate
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
@@ -105,6 +106,8 @@ class Trainer:
         source: Checkpoint | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
+        objective = find_objective(options.objective, find_encoder(config.encoder))
+        config = replace(config, appends=objective.appends)
         self.folder, self.config, self.options = folder, config, options
         self.device = find_device(options.device)
         self.implementation = implementation_on(self.device, options.implementation)
@@ -118,7 +121,6 @@ class Trainer:
         self.model.to(self.device)
         self._is_warm = source is not None
         self.model.for_training(read)
-        objective = find_objective(options.objective, self.model.blocks)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )

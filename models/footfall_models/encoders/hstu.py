@@ -26,7 +26,7 @@ class HstuLayer(nn.Module):
         self.rules = AttentionRules("silu", (width // config.num_heads) ** -0.5, float(config.max_length))
         self.norm = nn.LayerNorm(width)
         self.gate_value_query_key = nn.Linear(width, 4 * width)
-        self.position_bias = nn.Parameter(torch.zeros(config.num_heads, position_buckets(config.max_length)))
+        self.position_bias = nn.Parameter(torch.zeros(config.num_heads, position_buckets(config.max_tokens)))
         self.time_bias = nn.Parameter(torch.zeros(config.num_heads, TIME_BUCKETS))
         self.mixed_norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -50,6 +50,6 @@ class HstuEncoder(Encoder):
         return HstuLayer(config, number)
 
 
-def position_buckets(max_length: int) -> int:
-    """Bit lengths of the distances 0 to max_length - 1."""
-    return max((max_length - 1).bit_length() + 1, 2)
+def position_buckets(max_tokens: int) -> int:
+    """Bit lengths of the distances 0 to max_tokens - 1."""
+    return max((max_tokens - 1).bit_length() + 1, 2)

@@ -44,4 +44,5 @@ class Layout(Protocol):
         """The state [..., width] after each token [..., any], of a cell run along each history from a state of 0."""
 
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
-        """The token `distance` events earlier in the same history, 0 before its begin: as `tokens` [..., width]."""
+        """The token `distance` events earlier in the same history, later where that is negative; 0 beyond its begin
+        and end: as `tokens` [..., width]."""

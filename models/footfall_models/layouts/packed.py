@@ -63,9 +63,11 @@ class PackedLayout(KernelLayout):
         return scan_packed(cell, tokens, self.inputs.offsets, begin)
 
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
+        position = self.inputs.position
         place = torch.arange(len(tokens), device=tokens.device) - distance
-        before_begin = (self.inputs.position < distance).unsqueeze(1)
-        return tokens[place.clamp(min=0)].masked_fill(before_begin, 0)
+        place = place.clamp(0, len(tokens) - 1)
+        beyond = position[place] != position - distance  # then it is another history's
+        return tokens[place].masked_fill(beyond.unsqueeze(1), 0)
 
 
 def scan_packed(cell: Cell, tokens: Tensor, offsets: Tensor, begin: Tensor) -> Tensor:

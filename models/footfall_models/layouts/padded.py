@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.nn import functional
@@ -13,9 +14,11 @@ from footfall_models.layouts.layout import Cell, QueryKeyValue
 
 @dataclass(frozen=True)
 class PaddedLayout:
-    """Tokens [users, length, ...] filled from the left, time int32 [users, length, 2]; only what ONNX can express."""
+    """Tokens [users, length, ...] filled from the left, time int32 [users, length, 2], how many are real int
+    [users, 1]; only what ONNX can express."""
 
     time: Tensor
+    length: Tensor
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events_reference.embed(indices, tables, scale)
@@ -45,4 +48,8 @@ class PaddedLayout:
         return states.transpose(0, 1)
 
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
-        return functional.pad(tokens, (0, 0, distance, 0))[:, : tokens.shape[1]]
+        if distance >= 0:
+            return functional.pad(tokens, (0, 0, distance, 0))[:, : tokens.shape[1]]
+        later = functional.pad(tokens, (0, 0, 0, -distance))[:, -distance:]
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        return later.masked_fill((place - distance >= self.length).unsqueeze(2), 0)

@@ -72,4 +72,4 @@ class ModelScorer:
         inputs = PackedInputs.of(model_input(histories, now, self.model.config.max_length), self.device)
         if not histories.num_events:
             return torch.zeros(histories.num_users, self.model.config.width, device=self.device)
-        return self.model.encode(inputs, self.implementation)[inputs.offsets[1:] - 1]
+        return self.model.states(inputs, self.implementation)
