@@ -11,7 +11,7 @@ from footfall.errors import InputError, NotReadyError
 from footfall_engines.model_configs import step_config
 from footfall_engines.repository import Repository
 from footfall_engines.tensorrt_library import tensorrt_library
-from footfall_engines.torch_engine import PRECISIONS
+from footfall_engines.torch_engine import torch_dtype
 from footfall_engines.version import ONNX_FILE
 from footfall_export.export import ExportOptions, export
 from footfall_export.to_onnx import write_onnx
@@ -53,7 +53,7 @@ def test_the_encoder_is_in_the_precision_asked_for_and_the_scores_are_not(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     model = Checkpoint.open(tiny_checkpoint).load_model()
-    write_onnx(RankerGraph(model, 100, PRECISIONS["bf16"]), tmp_path / "half.onnx")
+    write_onnx(RankerGraph(model, 100, torch_dtype("bf16")), tmp_path / "half.onnx")
     builder = a_builder()
     network = parse(builder, tmp_path / "half.onnx")
     tensorrt = tensorrt_library()

@@ -1,6 +1,5 @@
 """Training: it learns, and a killed run goes on to the same weights."""
 
-import inspect
 import math
 import os
 import resource
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +18,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from footfall.errors import InputError
-from footfall_cli.train import train as train_command
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_kernels.implementations import ImplementationName
@@ -156,14 +154,6 @@ def test_trained_items_have_unit_length_and_padding_none(ring: Dataset, tmp_path
     model = Checkpoint.open(tmp_path / "c").load_model()
     lengths = model.item_table().norm(dim=1)
     torch.testing.assert_close(lengths, torch.tensor([0.0] + [1.0] * len(ring.items)))
-
-
-def test_the_command_has_the_defaults_of_the_library() -> None:
-    command = {name: field.default for name, field in inspect.signature(train_command).parameters.items()}
-    library = {field.name: field.default for field in (*fields(ModelConfig), *fields(TrainOptions))}
-    shared = command.keys() & library.keys()
-    assert {"width", "dropout", "epochs", "learning_rate", "split", "seed"} <= shared
-    assert {name: command[name] for name in shared} == {name: library[name] for name in shared}
 
 
 def test_training_and_its_references_need_no_triton() -> None:

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from footfall_cli.options import Flags
 from footfall_cli.output import JsonOption, say, show
+from footfall_loadtest.options import PROTOCOLS, LoadTestOptions
 
 
 def loadtest(
@@ -13,17 +15,11 @@ def loadtest(
         Path, typer.Option(help="A folder written by `footfall prepare`; histories come from it.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of report.html and report.json.")],
+    *,
     url: Annotated[str, typer.Option(help="host:port of gRPC.")] = "127.0.0.1:8001",
     http_url: Annotated[str, typer.Option(help="host:port of HTTP.")] = "127.0.0.1:8000",
     protocol: Annotated[Literal["grpc", "http", "both"], typer.Option(help="What to load.")] = "both",
-    users: Annotated[
-        int, typer.Option(help="Clients of each protocol, each asking again when answered.")
-    ] = 8,
-    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
-    top_k: Annotated[
-        int | None, typer.Option(help="Length of the lists asked for; left out: the default of the server.")
-    ] = None,
-    max_events: Annotated[int, typer.Option(help="Longest history sent.")] = 200,
+    options: Annotated[Flags, LoadTestOptions],
     tls_root: Annotated[
         Path | None,
         typer.Option(help="PEM root of the server's certificate; every protocol loaded uses TLS."),
@@ -39,17 +35,17 @@ def loadtest(
     from footfall_client import Client, Unavailable
     from footfall_loadtest.gate import Gate
     from footfall_loadtest.gate import as_json as plain
-    from footfall_loadtest.run import PROTOCOLS, REPORT, LoadTestOptions, run_load_test
+    from footfall_loadtest.run import REPORT, run_load_test
 
     protocols = PROTOCOLS if protocol == "both" else (protocol,)
-    options = LoadTestOptions(protocols, users, seconds, top_k, max_events)
+    wanted = LoadTestOptions(protocols, **options)
     urls = {"grpc": url, "http": http_url}
     for name in protocols:
         with Client(urls[name], name, tls=tls_root or False) as client:  # type: ignore[arg-type]
             if not client.ready():
                 raise Unavailable(f"no model is ready at {urls[name]} ({name})")
-    say(f"{users} clients over {' and '.join(protocols)} for {seconds:g} s")
-    measured = run_load_test(urls, dataset, out, options, tls_root)
+    say(f"{wanted.users} clients over {' and '.join(protocols)} for {wanted.seconds:g} s")
+    measured = run_load_test(urls, dataset, out, wanted, tls_root)
     lines = [f"{'':6}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'failures':>10}"]
     for name, one in measured.items():
         times = f"{one.p50_ms:9.1f}{one.p95_ms:9.1f}{one.p99_ms:9.1f}"

@@ -12,6 +12,7 @@ from footfall_cli.demo import demo
 from footfall_cli.evaluate import evaluate
 from footfall_cli.export import export
 from footfall_cli.loadtest import loadtest
+from footfall_cli.options import with_flags
 from footfall_cli.prepare import prepare
 from footfall_cli.publish import publish
 from footfall_cli.recommend import recommend
@@ -43,19 +44,12 @@ def footfall(
         typer.echo(context.get_help())
 
 
-# One import and one line a verb; a verb's file imports what it needs inside its function.
-app.command()(simulate)
-app.command()(prepare)
-app.command()(train)
-app.command()(evaluate)
-app.command()(export)
-app.command()(serve)
-app.command()(publish)
-app.command()(rollback)
-app.command()(versions)
-app.command()(recommend)
-app.command()(loadtest)
-app.command()(demo)
+# A verb's file imports what it needs inside its function.
+for verb in (
+    *(simulate, prepare, train, evaluate, export, serve),
+    *(publish, rollback, versions, recommend, loadtest, demo),
+):
+    app.command()(with_flags(verb))
 
 
 def main() -> None:

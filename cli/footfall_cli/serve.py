@@ -8,20 +8,15 @@ from typing import Annotated
 
 import typer
 
+from footfall_cli.options import Flags
 from footfall_cli.output import JsonOption, say, show
+from footfall_serving.options import ServeOptions
 
 
 def serve(
     repository: Annotated[Path, typer.Option(help="A model repository with a published version.")],
-    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="0: a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="0: a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="0: a free one.")] = 8002,
-    grpc_tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM certificate; gRPC then takes TLS only.")
-    ] = None,
-    grpc_tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
-    grpc_tls_root: Annotated[Path | None, typer.Option(help="PEM root that signed the certificate.")] = None,
+    *,
+    options: Annotated[Flags, ServeOptions],
     repository_key_file: Annotated[
         Path | None, typer.Option(help="Holds the key of the repository API; else a random one is made.")
     ] = None,
@@ -33,7 +28,7 @@ def serve(
     """
     from footfall.errors import InputError
     from footfall_serving.launch import LOG_FILE, Ended
-    from footfall_serving.server import ServeOptions, running_server
+    from footfall_serving.server import running_server
 
     key = None
     if repository_key_file is not None:
@@ -42,9 +37,7 @@ def serve(
         key = repository_key_file.read_text().strip()
         if not key:
             raise InputError(f"the key file {repository_key_file} is empty")
-    options = ServeOptions(
-        bind, http_port, grpc_port, metrics_port, grpc_tls_cert, grpc_tls_key, grpc_tls_root, key
-    )
+    wanted = ServeOptions(**options, repository_key=key)
     # Not a threading.Event: a handler that interrupts its wait would wait for its lock.
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,7 +47,7 @@ def serve(
         return bool(signals)
 
     say(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
-    with contextlib.suppress(Ended), running_server(repository, options, say, ended) as state:
+    with contextlib.suppress(Ended), running_server(repository, wanted, say, ended) as state:
         facts = {
             "grpc": state.grpc_url,
             "http": state.http_url,

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
+from footfall_cli.options import Flags
 from footfall_cli.output import JsonOption, show
+from footfall_data.shop.options import SimulateOptions
 
 
 def simulate(
     out: Annotated[Path, typer.Argument(help="The folder to be made: events/ and items.parquet.")],
-    events: Annotated[int, typer.Option(help="Rows of the log.")] = 1_000_000,
-    users: Annotated[int | None, typer.Option(help="Left out: in proportion to the events.")] = None,
-    items: Annotated[int | None, typer.Option(help="Left out: in proportion to the events.")] = None,
-    days: Annotated[int, typer.Option(help="Time span of the log.")] = 90,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    *,
+    options: Annotated[Flags, SimulateOptions],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,15 +26,15 @@ def simulate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from footfall_data.shop.simulate import SimulateOptions
     from footfall_data.shop.simulate import simulate as simulate_shop
 
-    options = SimulateOptions(events=events, users=users, items=items, days=days, seed=seed)
+    wanted = SimulateOptions(**options)
+    events = wanted.events
     began = time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=events)
         made = simulate_shop(
-            out, options, overwrite=overwrite, advance=lambda count: progress.advance(task, count)
+            out, wanted, overwrite=overwrite, advance=lambda count: progress.advance(task, count)
         )
     seconds = time.perf_counter() - began
     text = (

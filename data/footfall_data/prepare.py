@@ -1,8 +1,8 @@
 """Prepare: from a shop's log to a data set, cleaned, packed and split."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,88 +11,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from footfall.errors import InputError, check_choice
+from footfall.errors import InputError
 from footfall.folder import written_aside
-from footfall.history import MS_PER_SECOND, HistoryRules
-from footfall.times import LATEST_TIME, iso_time
+from footfall.history import HistoryRules
+from footfall.times import iso_time
 from footfall_data import splits
 from footfall_data.cleaning.cleaning import KEPT, MARKS, MINUTE_MS, CleaningRules, mark_dropped
 from footfall_data.cleaning.dropped import NUM_EXAMPLES, Dropped
 from footfall_data.coding import PackedLog, keep_events, pack_log
 from footfall_data.items import complete, no_facts, read_item_table
 from footfall_data.lineage import Older, older_of
-from footfall_data.logs.opening import Opening, check_encoding
+from footfall_data.logs.opening import Opening
 from footfall_data.logs.presets import preset_named
 from footfall_data.logs.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_data.logs.source import Source, open_source
-from footfall_data.logs.times import ORDER, TIME_UNITS, TimeUnit
+from footfall_data.options import PrepareOptions as PrepareOptions
 from footfall_data.report import describe
 from footfall_data.writing import seal_dataset, write_arrays
-
-DEFAULT_REPEAT_SECONDS = 5.0
-"""Double clicks, reloads and trackers that fire twice. Honest returns come at any pace: of 1,313 to the same
-item in two hours of Taobao, 14 within 5 s but 113 within 30 s."""
-
-MAX_REPEAT_SECONDS = LATEST_TIME // MS_PER_SECOND
-
-DEFAULT_K_CORE = 2
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """What `footfall prepare` can be told; None leaves the choice to the preset.
-
-    columns: role (see presets.ROLES) -> the log's column. repeat_seconds: 0 drops only exact duplicates, -1
-    not even these. robot_events_per_minute: 0 keeps everybody. k_core: 1 keeps everything. encoding: of text
-    files; None: by their mark, else UTF-8. strict: refuse rows with a missing field or an id too long. drop_bad_rows:
-    drop and count rows that cannot be read. extend: a data set whose vocabularies this one continues.
-    """
-
-    preset: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    action: str | None = None
-    time_unit: TimeUnit = "auto"
-    time_format: str | None = None
-    encoding: str | None = None
-    items: Path | None = None
-    strict: bool = False
-    drop_bad_rows: bool = False
-    keep_cancellations: bool = False
-    repeat_seconds: float = DEFAULT_REPEAT_SECONDS
-    robot_events_per_minute: int | None = None
-    k_core: int = DEFAULT_K_CORE
-    extend: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.preset is not None:
-            preset_named(self.preset)
-        if self.encoding is not None:
-            check_encoding(self.encoding)
-        check_choice("time unit", self.time_unit, TIME_UNITS)
-        if self.time_unit == ORDER and self.robot_events_per_minute:
-            raise InputError("robot events a minute cannot be counted where the time unit is order")
-        if self.repeat_seconds != -1 and not 0 <= self.repeat_seconds <= MAX_REPEAT_SECONDS:
-            raise InputError(
-                f"repeat seconds are {self.repeat_seconds:g}, expected 0 to {MAX_REPEAT_SECONDS}, or -1 to keep all"
-            )
-        if (self.robot_events_per_minute or 0) < 0:
-            raise InputError(
-                f"robot events a minute are {self.robot_events_per_minute}, expected 0 (off) or more"
-            )
-        if self.k_core < 1:
-            raise InputError(f"k-core is {self.k_core}, expected 1 (off) or more")
-
-    @property
-    def repeat_ms(self) -> int:
-        """As in history.HistoryRules."""
-        return -1 if self.repeat_seconds < 0 else round(self.repeat_seconds * MS_PER_SECOND)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the manifest; of paths only the name, so that it says nothing of the machine."""
-        return {
-            name: value.name if isinstance(value, Path) else value for name, value in asdict(self).items()
-        }
 
 
 def no_progress(step: str, events: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from footfall_engines.batch import NOBODY, Batch, Scores
 from footfall_engines.history_encoder import HistoryEncoder
-from footfall_engines.version import Version
+from footfall_engines.version import PRECISIONS, Version
 from footfall_kernels.catalogue_topk.catalogue_topk import catalogue_topk
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.device import find_device, implementation_on
@@ -17,7 +17,11 @@ from footfall_models.graph import RankerGraph
 from footfall_models.model import SequenceModel
 from footfall_models.weights import load_weights
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Of a name in PRECISIONS."""
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+    return dtype
 
 
 class TorchEngine:
@@ -34,7 +38,7 @@ class TorchEngine:
         cache_bytes: int = 0,
     ) -> None:
         self._device = find_device(device)
-        self._graph = RankerGraph(model, max_top_k, PRECISIONS[precision]).to(self._device).eval()
+        self._graph = RankerGraph(model, max_top_k, torch_dtype(precision)).to(self._device).eval()
         self._implementation = implementation_on(self._device, implementation)
         self._unlisted = self._graph.unlisted()
         self._encoder = HistoryEncoder(self._graph, self._device, self._implementation, cache_bytes)

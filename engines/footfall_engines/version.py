@@ -18,6 +18,8 @@ ONNX_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
 PARITY_FILE = "parity.json"
 CANARY_FILE = "canary.json"
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Of an engine's arithmetic, and what torch calls each."""
 FIELDS = (
     *("engine", "precision", "backend", "device", "implementation", "cache_mib"),
     *("lineage", "repeat_ms", "max_length", "max_top_k"),

@@ -1,24 +1,22 @@
 """Export: a checkpoint becomes the next version of a model repository."""
 
-import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from footfall.contract import DEFAULT_MAX_TOP_K, RANKER
-from footfall.errors import InputError, NotReadyError, check_choice
+from footfall.contract import RANKER
+from footfall.errors import NotReadyError
 from footfall.folder import aside, write_manifest, writing
-from footfall_engines.engine import ENGINES, load_engine
+from footfall_engines.engine import load_engine
 from footfall_engines.model_configs import adaptor
 from footfall_engines.repository import SILENT, Repository, Say
 from footfall_engines.tensorrt_library import check_server_reads_its_plans, library_version
-from footfall_engines.torch_engine import PRECISIONS, TorchEngine
+from footfall_engines.torch_engine import TorchEngine, torch_dtype
 from footfall_engines.version import (
     CANARY_FILE,
     KIND,
@@ -29,60 +27,14 @@ from footfall_engines.version import (
     check_successor,
 )
 from footfall_export.canary import canary
+from footfall_export.options import ExportOptions as ExportOptions
 from footfall_export.parity import Parity, measure, not_measured
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import write_plan
-from footfall_kernels.implementations import ImplementationName
-from footfall_models.config import check_device_name
 from footfall_models.device import implementation_on
 from footfall_models.graph import RankerGraph
 from footfall_models.weights import CONFIG, WEIGHTS
 from footfall_training.checkpoint import Checkpoint
-
-BACKENDS = ("python", "tensorrt")
-TORCH_ONLY = ("device", "implementation", "cache_mib")
-MAX_CACHE_MIB = 1 << 20
-MAX_TOP_K = 3840
-"""TensorRT's limit of a top-k layer."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """`backend` tensorrt: the server runs the plan itself, as in NVIDIA's container.
-
-    Of the torch engine: `device`, `implementation` of its kernels (None: the device's), and `cache_mib`, what it
-    keeps of returning users at most.
-    """
-
-    engine: str = "onnxruntime"
-    precision: str = "fp32"
-    max_top_k: int = DEFAULT_MAX_TOP_K
-    backend: str = "python"
-    device: str = "cpu"
-    implementation: ImplementationName | None = None
-    cache_mib: int = 256
-
-    def __post_init__(self) -> None:
-        for name, known in (("engine", ENGINES), ("precision", PRECISIONS), ("backend", BACKENDS)):
-            check_choice(name, getattr(self, name), known)
-        if not 1 <= self.max_top_k <= MAX_TOP_K:
-            raise InputError(f"max_top_k is {self.max_top_k}, it must be in 1..{MAX_TOP_K}")
-        if self.backend == "tensorrt" and self.engine != "tensorrt":
-            raise InputError(f"backend tensorrt runs a TensorRT plan, not a {self.engine} engine")
-        if self.engine == "onnxruntime" and self.precision != "fp32":
-            # Tried on a CPU: fp16 was no faster and the file hardly smaller; bf16 has no kernels.
-            raise InputError(
-                f"ONNX Runtime gains nothing from {self.precision} on a CPU; use fp32, or engine torch or tensorrt"
-            )
-        check_device_name(self.device)
-        if self.implementation is not None:
-            check_choice("implementation", self.implementation, get_args(ImplementationName))
-        if not 0 <= self.cache_mib <= MAX_CACHE_MIB:
-            raise InputError(f"cache_mib is {self.cache_mib}, it must be in 0..{MAX_CACHE_MIB}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in TORCH_ONLY and value != field.default and self.engine != "torch":
-                raise InputError(f"{field.name} {value} is for the torch engine, not for {self.engine}")
 
 
 def export(
@@ -170,7 +122,7 @@ def _write_engine(folder: Path, checkpoint: Checkpoint, options: ExportOptions) 
         for name in (WEIGHTS, CONFIG):
             shutil.copyfile(checkpoint.folder / name, folder / name)
         return
-    graph = RankerGraph(checkpoint.load_model(), options.max_top_k, PRECISIONS[options.precision])
+    graph = RankerGraph(checkpoint.load_model(), options.max_top_k, torch_dtype(options.precision))
     if options.engine == "onnxruntime":
         write_onnx(graph, folder / ONNX_FILE)
         return

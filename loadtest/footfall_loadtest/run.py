@@ -11,37 +11,16 @@ import subprocess
 import sys
 from array import array
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from footfall.errors import FootfallError, InputError
+from footfall.errors import FootfallError
 from footfall_loadtest.gate import Measured
+from footfall_loadtest.options import LoadTestOptions as LoadTestOptions
 from footfall_loadtest.workload import Workload
 
-PROTOCOLS = ("grpc", "http")
 REPORT = "report.html"
 RESULT = "report.json"
-
-
-@dataclass(frozen=True)
-class LoadTestOptions:
-    """`users` clients of each protocol for `seconds`; `top_k` None: the server's default."""
-
-    protocols: tuple[str, ...] = PROTOCOLS
-    users: int = 8
-    seconds: float = 10.0
-    top_k: int | None = None
-    max_events: int = 200
-
-    def __post_init__(self) -> None:
-        unknown = set(self.protocols) - set(PROTOCOLS)
-        if unknown or not self.protocols:
-            raise InputError(
-                f"unknown protocol {', '.join(unknown) or 'none'}; there are {', '.join(PROTOCOLS)}"
-            )
-        if self.users < 1 or self.seconds <= 0:
-            raise InputError(f"users {self.users} must be at least 1 and seconds {self.seconds:g} above 0")
 
 
 def run_load_test(

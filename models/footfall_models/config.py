@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from footfall.contract import MAX_EVENTS_READ
 from footfall.errors import InputError, check_choice
+from footfall.flag import Flag
 from footfall_models.registry import ENCODERS, HEADS, EncoderName
 
 Appends = Literal["nothing", "mask"]
@@ -22,12 +23,12 @@ class ModelConfig:
 
     num_items: int
     num_actions: int
-    width: int = 128
-    num_layers: int = 2
-    num_heads: int = 2
-    max_length: int = 50
-    dropout: float = 0.5
-    encoder: EncoderName = "softmax"
+    width: Annotated[int, Flag("Width of embeddings and layers.")] = 128
+    num_layers: Annotated[int, Flag("Transformer blocks.", "--layers")] = 2
+    num_heads: Annotated[int, Flag("Attention heads.", "--heads")] = 2
+    max_length: Annotated[int, Flag("Newest events of a history the model reads.")] = 50
+    dropout: Annotated[float, Flag("Dropout rate.")] = 0.5
+    encoder: Annotated[EncoderName, Flag("A transformer's layers, or HSTU's.")] = "softmax"
     heads: tuple[str, ...] = tuple(HEADS)
     appends: Appends = "nothing"
 

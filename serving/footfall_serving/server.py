@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from footfall.contract import ENSEMBLE, KEY_HEADER
@@ -14,6 +13,7 @@ from footfall_serving.door.keeper import Door, open_door
 from footfall_serving.install import server_home
 from footfall_serving.launch import LOG_FILE, Launch, live_number
 from footfall_serving.lock import BusyError, served
+from footfall_serving.options import ServeOptions as ServeOptions
 from footfall_serving.ports import check_port, free_port
 from footfall_serving.process import STOP_TIMEOUT_S, end_all
 from footfall_serving.state import ServerState, last_state, read_state, remove_state
@@ -22,36 +22,6 @@ from footfall_serving.tls import certificate_name
 
 RESTRICTED = "model-repository,logging,trace,shared-memory"
 """What changes the server or reads its memory, as its options name it; it takes the key."""
-MAX_PORT = 2**16 - 1
-PURPOSES = ("http", "grpc", "metrics")
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """A port of 0 means a free one. `grpc_tls_*` are PEM files; `repository_key` None means a random one."""
-
-    bind: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
-    grpc_tls_cert: Path | None = None
-    grpc_tls_key: Path | None = None
-    grpc_tls_root: Path | None = None
-    repository_key: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
-            raise InputError("TLS needs both a certificate and its key; one of the two is missing")
-        for path in (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_root):
-            if path is not None and not path.is_file():
-                raise InputError(f"the TLS file {path} does not exist")
-        purposes: dict[int, str] = {}
-        for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
-            if not 0 <= port <= MAX_PORT:
-                raise InputError(f"{purpose} port {port} is not in 0..{MAX_PORT}")
-            if port and port in purposes:
-                raise InputError(f"{purposes[port]} and {purpose} cannot both have port {port}")
-            purposes[port] = purpose
 
 
 ANY_PORTS = ServeOptions(http_port=0, grpc_port=0, metrics_port=0)

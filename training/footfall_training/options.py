@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from footfall.errors import InputError, check_choice, check_seed
+from footfall.flag import Flag
 from footfall_data.dataset import SPLIT_NAMES, SplitName
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import check_device_name
@@ -16,30 +17,35 @@ TrainPrecision = Literal["fp32", "bf16"]
 @dataclass(frozen=True)
 class TrainOptions:
     """batch_size counts windows of a history, on average: every batch has the targets of that many windows of mean
-    length (see footfall_training.batches). *_every and warmup_steps count batches; patience counts epochs.
+    length (see footfall_training.batches).
 
     implementation None: the device's (see footfall_models.device). precision: of activations and matrix products;
     weights, their gradients and the optimizer's state stay fp32. objective: see footfall_training.objectives.
     """
 
-    epochs: int = 12
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    max_grad_norm: float = 1.0
+    epochs: Annotated[int, Flag("Passes over the data at most.")] = 12
+    batch_size: Annotated[
+        int, Flag("Histories a batch on average; all batches have about as many events to predict.")
+    ] = 128
+    learning_rate: Annotated[float, Flag("AdamW's, after warm-up.")] = 2e-3
+    weight_decay: Annotated[float, Flag("AdamW's.")] = 0.01
+    warmup_steps: Annotated[int, Flag("Batches of linear warm-up.")] = 200
+    max_grad_norm: Annotated[float, Flag("Gradients are clipped to this norm.")] = 1.0
     objective: str = "next_item"
-    loss: LossName = "full"
-    num_negatives: int = 1024
-    head_weight: float = 0.1
-    patience: int = 5
-    validation_users: int = 10_000
-    save_every: int = 500
-    split: SplitName = "leave_one_out"
-    seed: int = 0
-    device: str = "cpu"
-    implementation: ImplementationName | None = None
-    precision: TrainPrecision = "fp32"
+    loss: Annotated[LossName, Flag("Softmax over all or some items.")] = "full"
+    num_negatives: Annotated[int, Flag("Of the sampled softmax.", "--negatives")] = 1024
+    head_weight: Annotated[float, Flag("Weight of each loss beside the items'.")] = 0.1
+    patience: Annotated[int, Flag("Epochs without a better validation NDCG@10.")] = 5
+    validation_users: Annotated[int, Flag("Users validated on, at most.")] = 10_000
+    save_every: Annotated[int, Flag("Batches between saved states.")] = 500
+    split: Annotated[SplitName, Flag("How events are held out.")] = "leave_one_out"
+    seed: Annotated[int, Flag("Of weights, order and dropout.")] = 0
+    device: Annotated[str, Flag("cpu, cuda or cuda:N.")] = "cpu"
+    implementation: Annotated[
+        ImplementationName | None,
+        Flag("Of the kernels; by default triton on cuda, reference (plain torch) on cpu."),
+    ] = None
+    precision: Annotated[TrainPrecision, Flag("Of activations; bf16 for a GPU's tensor cores.")] = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "num_negatives", "patience", "validation_users", "save_every"):

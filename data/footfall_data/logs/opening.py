@@ -199,16 +199,6 @@ def _first_bad_row(file: LogFile) -> tuple[int, str] | None:
     return None
 
 
-def check_encoding(name: str) -> None:
-    """Raises InputError where Python knows no such encoding."""
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise InputError(
-            f"unknown encoding {name!r}; expected one such as latin-1, cp1252 or utf-16"
-        ) from error
-
-
 @contextmanager
 def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
     """Lines with their ends; a byte that is not of the encoding stays as "surrogateescape" leaves it."""

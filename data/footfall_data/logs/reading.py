@@ -18,7 +18,8 @@ from footfall_data.items import ItemFacts
 from footfall_data.logs.files import LogFile
 from footfall_data.logs.opening import scanning
 from footfall_data.logs.presets import Columns
-from footfall_data.logs.times import ANY_TIME, ORDER, TimeFormat, TimeUnit, detect_time_format
+from footfall_data.logs.times import ANY_TIME, TimeFormat, detect_time_format
+from footfall_data.logs.units import ORDER, TimeUnit
 
 BATCH_ROWS = 1_000_000
 CANCELLING_ACTIONS = ("cancel", "cancellation", "cancelled", "refund", "return")

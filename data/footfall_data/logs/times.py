@@ -1,20 +1,17 @@
 """Times of a log: telling how they are written, and turning them into epoch milliseconds."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import polars as pl
 
 from footfall.errors import InputError, shortened
 from footfall.times import LATEST_TIME
 from footfall_data.logs.time_texts import check_text_format, compact_format, read_text, text_formats
+from footfall_data.logs.units import ORDER, TimeUnit
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "order"]
-TIME_UNITS: tuple[str, ...] = get_args(TimeUnit)
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 UNITS_PER_MS = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
 UNITS_BELOW = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
-ORDER = "order"
 
 ANY_TIME = "a number since 1970 or a date and time such as 2024-05-31 23:59:59 (see --time-format)"
 SAMPLE = 100

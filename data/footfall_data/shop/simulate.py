@@ -7,7 +7,6 @@ does not grow with the log.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from footfall.errors import InputError, check_seed
 from footfall.folder import written_aside
 from footfall_data.parquet import write_parquet
 from footfall_data.shop.catalogue import NOUNS, NUM_FOLLOWERS, Catalogue, Shelves
+from footfall_data.shop.options import SimulateOptions as SimulateOptions
 
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00Z
 DAY_MS = 86_400_000
@@ -36,32 +35,6 @@ ROBOT_SHARE, ROBOT_GAP_MS = 0.004, 400
 REPEAT_SHARE, DUPLICATE_SHARE, MISSING_SHARE = 0.003, 0.002, 0.001
 ACTIONS = ("view", "favourite", "cart", "purchase")
 Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class SimulateOptions:
-    """`users` and `items` None: in proportion to `events`."""
-
-    events: int = 1_000_000
-    users: int | None = None
-    items: int | None = None
-    days: int = 90
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("events", "users", "items", "days"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}, it must be at least 1")
-        check_seed(self.seed)
-
-    @property
-    def num_users(self) -> int:
-        return self.users or max(self.events // 25, 10)
-
-    @property
-    def num_items(self) -> int:
-        return self.items or int(np.clip(self.events // 100, 200, 200_000))
 
 
 def simulate(

@@ -1,0 +1,54 @@
+"""Options: a verb takes the flags of whole dataclasses, which declare them (see footfall.flag)."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import wraps
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from footfall.flag import Flag
+
+Flags = dict[str, Any]
+"""Of a verb's parameter that is Annotated[Flags, a dataclass]: the value of each of its fields with a Flag."""
+
+
+def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb` as typer takes it: in place of each parameter of Flags stand the options of its dataclass."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, list[str]] = {}
+    for parameter in inspect.signature(verb).parameters.values():
+        annotated = get_args(parameter.annotation)
+        if annotated and annotated[0] == Flags:
+            options = list(_options(annotated[1]))
+            groups[parameter.name] = [option.name for option in options]
+            parameters += options
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(verb)
+    def command(**given: Any) -> None:
+        flags = {group: {name: given.pop(name) for name in names} for group, names in groups.items()}
+        verb(**given, **flags)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _options(kind: type) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        hint, *notes = get_args(hints[field.name]) or [hints[field.name]]
+        for flag in notes:
+            if isinstance(flag, Flag):
+                # A yes or no is said by the flag alone: without a name typer would offer --no-... too.
+                name = flag.name or f"--{field.name.replace('_', '-')}"
+                option = typer.Option(name, help=flag.help, metavar=flag.metavar)
+                yield inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default,
+                    annotation=Annotated[hint, option],
+                )

@@ -1,0 +1,39 @@
+"""ServeOptions: how `footfall serve` serves. Light, so that the command's help is too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from footfall.errors import InputError
+from footfall.flag import Flag
+
+MAX_PORT = 2**16 - 1
+PURPOSES = ("http", "grpc", "metrics")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """`repository_key` None means a random one."""
+
+    bind: Annotated[str, Flag("Address to listen on.")] = "127.0.0.1"
+    http_port: Annotated[int, Flag("0: a free one.")] = 8000
+    grpc_port: Annotated[int, Flag("0: a free one.")] = 8001
+    metrics_port: Annotated[int, Flag("0: a free one.")] = 8002
+    grpc_tls_cert: Annotated[Path | None, Flag("PEM certificate; gRPC then takes TLS only.")] = None
+    grpc_tls_key: Annotated[Path | None, Flag("PEM key of the certificate.")] = None
+    grpc_tls_root: Annotated[Path | None, Flag("PEM root that signed the certificate.")] = None
+    repository_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
+            raise InputError("TLS needs both a certificate and its key; one of the two is missing")
+        for path in (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_root):
+            if path is not None and not path.is_file():
+                raise InputError(f"the TLS file {path} does not exist")
+        purposes: dict[int, str] = {}
+        for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
+            if not 0 <= port <= MAX_PORT:
+                raise InputError(f"{purpose} port {port} is not in 0..{MAX_PORT}")
+            if port and port in purposes:
+                raise InputError(f"{purposes[port]} and {purpose} cannot both have port {port}")
+            purposes[port] = purpose
