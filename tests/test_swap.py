@@ -1,12 +1,13 @@
 """Versions swapped under load: no failed request, every answer from exactly one version, nothing left behind."""
 
 import shutil
-import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from asker import Asker
 
 from footfall_client import Client, Recommendation
 from footfall_data.dataset import Dataset
@@ -30,25 +31,6 @@ def repository(three_versions: Path, tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-class Asker(threading.Thread):
-    """One client that asks without a pause and keeps what it got."""
-
-    def __init__(self, url: str, history: list[str]) -> None:
-        super().__init__()
-        self._url, self.history = url, history
-        self.ended = threading.Event()
-        self.answers: list[Recommendation] = []
-        self.failures: list[Exception] = []
-
-    def run(self) -> None:
-        with Client(self._url, retries=0, timeout=30) as client:
-            while not self.ended.is_set():
-                try:
-                    self.answers.append(client.recommend(self.history, k=10))
-                except Exception as error:  # whatever it is, it failed the test
-                    self.failures.append(error)
-
-
 def footprint(state: ServerState) -> tuple[int, int]:
     """Processes of the server, and shared-memory regions of its stubs, once they have not changed for a while.
 
@@ -64,6 +46,10 @@ def footprint(state: ServerState) -> tuple[int, int]:
     raise AssertionError(f"the server's processes and shared memory do not settle: {counts}")
 
 
+def ask(history: list[str], client: Client) -> Recommendation:
+    return client.recommend(history, k=10)
+
+
 def key(answer: Recommendation) -> tuple[tuple[str, float], ...]:
     return tuple((item.id, round(item.score, 3)) for item in answer.items)
 
@@ -74,14 +60,15 @@ def test_ten_swaps_and_two_rollbacks_under_eight_clients_lose_nothing(
     ids = [id_.decode() for id_ in dataset.items.ids(range(1, 40))]
     publish(Repository(repository).version_folder(1), repository)
     with running_server(repository) as state:
-        askers = [Asker(state.grpc_url, ids[place : place + 3 + place]) for place in range(NUM_CLIENTS)]
+        histories = [ids[place : place + 3 + place] for place in range(NUM_CLIENTS)]
+        askers = [Asker(state.grpc_url, partial(ask, history)) for history in histories]
         expected: dict[tuple[int, int], tuple[tuple[str, float], ...]] = {}
 
         def record(version: int) -> None:
             """What `version` answers to every client while it alone is live."""
             with Client(state.grpc_url) as client:
-                for place, asker in enumerate(askers):
-                    answer = client.recommend(asker.history, k=10)
+                for place, history in enumerate(histories):
+                    answer = ask(history, client)
                     assert answer.model_version == version
                     assert expected.setdefault((version, place), key(answer)) == key(answer)
 

@@ -1,14 +1,15 @@
 """Swaps between versions of unlike vocabularies, forth and back, under clients made before, between and after."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from asker import Asker
 from conftest import make_checkpoint
 
 from footfall.contract import TOP_K
@@ -61,24 +62,11 @@ def clients(state: ServerState) -> Iterator[list[Client]]:
         yield [stack.enter_context(Client(urls[protocol], protocol, timeout=20)) for protocol in PROTOCOLS]
 
 
-class Asker(threading.Thread):
-    """Asks for lists and for scores in turn, without a pause, and keeps what it got."""
-
-    def __init__(self, url: str, ids: list[str]) -> None:
-        super().__init__()
-        self._url, self._ids = url, ids
-        self.ended = threading.Event()
-        self.answers: list[Recommendation] = []
-        self.failures: list[Exception] = []
-
-    def run(self) -> None:
-        with Client(self._url, retries=0, timeout=30) as client:
-            while not self.ended.is_set():
-                try:
-                    self.answers.append(client.recommend(self._ids[:3], k=10))
-                    assert None not in client.score(self._ids[:3], self._ids[:NUM_CANDIDATES]).values()
-                except Exception as error:  # whatever it is, it failed the test
-                    self.failures.append(error)
+def ask(ids: list[str], client: Client) -> Recommendation:
+    """A list and then scores."""
+    answer = client.recommend(ids[:3], k=10)
+    assert None not in client.score(ids[:3], ids[:NUM_CANDIDATES]).values()
+    return answer
 
 
 def test_clients_outlive_swaps_to_longer_and_shorter_vocabularies(
@@ -101,7 +89,7 @@ def test_clients_outlive_swaps_to_longer_and_shorter_vocabularies(
 
     with running_server(repository) as state, clients(state) as first:
         check(first, 1)
-        asker = Asker(state.grpc_url, ids)
+        asker = Asker(state.grpc_url, partial(ask, ids))
         asker.start()
         try:
             publish(Repository(repository).version_folder(2), repository)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from footfall.errors import check_choice
 from footfall.folder import read_manifest
-from footfall.history import Histories, HistoryRules
+from footfall.history import Histories
+from footfall.sealed import Sealed
 from footfall.vocabulary import Vocabulary
 
 KIND = "dataset"
@@ -33,8 +34,7 @@ class Split:
     test_at: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(Sealed):
     """A prepared log.
 
     Files: offsets.npy int64 [users + 1]; item.npy int32, action.npy uint8, time.npy int64 [events];
@@ -43,9 +43,6 @@ class Dataset:
     price; null where the log and the item table are silent); report.json;
     manifest.json (lineage, repeat_ms, options, source).
     """
-
-    folder: Path
-    manifest: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
@@ -59,18 +56,6 @@ class Dataset:
     @cached_property
     def users(self) -> Vocabulary:
         return Vocabulary.load(self.folder / "users")
-
-    @cached_property
-    def items(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "items")
-
-    @cached_property
-    def actions(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "actions")
-
-    @property
-    def rules(self) -> HistoryRules:
-        return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
 
     @property
     def cleaning(self) -> dict[str, Any]:
@@ -86,11 +71,6 @@ class Dataset:
         )
         facts = [f"{name} {self.manifest['files'][name]['sha256']}" for name in names]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
-
-    @property
-    def lineage(self) -> str:
-        """Identity shared by every data set whose item and action vocabularies extend one another."""
-        return str(self.manifest["lineage"])
 
     @cached_property
     def report(self) -> dict[str, Any]:

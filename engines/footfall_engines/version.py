@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest
-from footfall.history import HistoryRules
+from footfall.sealed import Sealed
 from footfall.vocabulary import Vocabulary
 from footfall_kernels.implementations import ImplementationName
 
@@ -28,12 +27,8 @@ FIELDS = (
 """Of the manifest, besides a finished folder's own."""
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(Sealed):
     """Files: the engine's own, items/, actions/, items.parquet, parity.json, canary.json, model.py, manifest.json."""
-
-    folder: Path
-    manifest: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> "Version":
@@ -81,10 +76,6 @@ class Version:
         return str(self.manifest["precision"])
 
     @property
-    def lineage(self) -> str:
-        return str(self.manifest["lineage"])
-
-    @property
     def max_length(self) -> int:
         return int(self.manifest["max_length"])
 
@@ -96,18 +87,6 @@ class Version:
     @property
     def max_top_k(self) -> int:
         return int(self.manifest["max_top_k"])
-
-    @property
-    def rules(self) -> HistoryRules:
-        return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
-
-    @cached_property
-    def items(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "items")
-
-    @cached_property
-    def actions(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "actions")
 
     @cached_property
     def canary(self) -> dict[str, Any]:

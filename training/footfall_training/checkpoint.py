@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 
 from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest, write_manifest, written_aside
-from footfall.history import Asked, Histories, HistoryRules
-from footfall.vocabulary import Vocabulary
+from footfall.history import Asked, Histories
+from footfall.sealed import Sealed
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
@@ -24,16 +24,12 @@ from footfall_training.options import TrainOptions
 KIND = "checkpoint"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Sealed):
     """A trained model. config.json tells its family (encoder) and heads; manifest.json the training options,
     among them objective, split and seed, and what it has learnt from (see Learnt).
 
     Files: config.json, weights.safetensors, items/, actions/, items.parquet, samples.npz, metrics.json.
     """
-
-    folder: Path
-    manifest: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
@@ -47,18 +43,6 @@ class Checkpoint:
     def load_model(self) -> SequenceModel:
         """The model in evaluation mode, on the CPU."""
         return load_weights(self.folder)
-
-    @cached_property
-    def items(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "items")
-
-    @cached_property
-    def actions(self) -> Vocabulary:
-        return Vocabulary.load(self.folder / "actions")
-
-    @property
-    def rules(self) -> HistoryRules:
-        return HistoryRules(repeat_ms=self.manifest["repeat_ms"])
 
     @property
     def options(self) -> TrainOptions:
@@ -76,10 +60,6 @@ class Checkpoint:
     @property
     def learnt(self) -> Learnt:
         return Learnt(**self.manifest["learnt"])
-
-    @property
-    def lineage(self) -> str:
-        return str(self.manifest["lineage"])
 
     @cached_property
     def samples(self) -> Asked:
