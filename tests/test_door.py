@@ -21,10 +21,10 @@ from conftest import copied, infer, post
 from tritonclient.utils import InferenceServerException
 
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
-from footfall_serving.door.body import Chunks
-from footfall_serving.door.connection import Callers, Connection
+from footfall_serving.door.http.body import Chunks
+from footfall_serving.door.http.connection import Callers, Connection
+from footfall_serving.door.http.refused import Refused
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_CHUNKS, MAX_CONNECTIONS, MAX_SECONDS
-from footfall_serving.door.refused import Refused
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
 

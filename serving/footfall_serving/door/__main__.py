@@ -10,8 +10,8 @@ import sys
 
 import uvloop
 
-from footfall_serving.door.connection import Callers, Connection
-from footfall_serving.door.upstream import Upstream
+from footfall_serving.door.http.connection import Callers, Connection
+from footfall_serving.door.http.upstream import Upstream
 
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from footfall_serving.door.http.refused import malformed, shown
 from footfall_serving.door.limits import MAX_DIMS, MAX_ELEMENTS, MAX_JSON_MARKS, MAX_TENSORS, MAX_TEXT
-from footfall_serving.door.refused import malformed, shown
 
 FIELDS = {"id", "parameters", "inputs", "outputs"}
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
-from footfall_serving.door.refused import Refused
+from footfall_serving.door.http.refused import Refused
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
 NOT_THERE = Refused(

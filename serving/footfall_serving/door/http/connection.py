@@ -4,9 +4,11 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
-from footfall_serving.door.body import Chunks, unpacked
-from footfall_serving.door.head import Head, read_head
-from footfall_serving.door.inference import checked
+from footfall_serving.door.http.body import Chunks, unpacked
+from footfall_serving.door.http.head import Head, read_head
+from footfall_serving.door.http.inference import checked
+from footfall_serving.door.http.refused import Refused
+from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.limits import (
     FREE_BYTES,
     MAX_BODY_BYTES,
@@ -15,8 +17,6 @@ from footfall_serving.door.limits import (
     MAX_HELD_BYTES,
     MAX_SECONDS,
 )
-from footfall_serving.door.refused import Refused
-from footfall_serving.door.upstream import Upstream
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from footfall.contract import KEY_HEADER
+from footfall_serving.door.http.refused import Refused, malformed, shown
 from footfall_serving.door.limits import MAX_BODY_BYTES
-from footfall_serving.door.refused import Refused, malformed, shown
 
 REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.([01])")
 HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")

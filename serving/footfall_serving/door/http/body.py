@@ -4,8 +4,8 @@ import re
 import zlib
 from http import HTTPStatus
 
+from footfall_serving.door.http.refused import Refused, malformed, shown
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_CHUNKS
-from footfall_serving.door.refused import Refused, malformed, shown
 
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 MAX_SIZE_LINE = 10
