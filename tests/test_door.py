@@ -21,8 +21,9 @@ from conftest import copied, infer, post
 from tritonclient.utils import InferenceServerException
 
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
+from footfall_serving.door.callers import Callers
 from footfall_serving.door.http.body import Chunks
-from footfall_serving.door.http.connection import Callers, Connection
+from footfall_serving.door.http.connection import Connection
 from footfall_serving.door.http.refused import Refused
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_CHUNKS, MAX_CONNECTIONS, MAX_SECONDS
 from footfall_serving.server import running_server
@@ -258,15 +259,15 @@ def test_chunks_and_pipelined_requests_are_answered_in_order(server: ServerState
     assert b"nosuch" in answers.rpartition(b"HTTP/1.1 ")[2]
 
 
-def test_the_servers_own_http_is_reached_through_the_door_alone(server: ServerState) -> None:
-    assert ports(psutil.Process(server.pid)) == {server.grpc_port, server.metrics_port}
+def test_the_server_itself_is_reached_by_its_owner_alone(server: ServerState) -> None:
+    assert ports(psutil.Process(server.pid)) == {server.metrics_port}
     door = door_of(server)
-    assert ports(door) == {server.http_port}
+    assert ports(door) == {server.http_port, server.grpc_port}
     assert stat.S_IMODE(socket_folder(door).stat().st_mode) == 0o700
 
 
 def socket_folder(door: psutil.Process) -> Path:
-    return Path(door.cmdline()[-1]).parent
+    return Path(json.loads(door.cmdline()[-1])["http_file"]).parent
 
 
 def test_a_door_that_dies_is_opened_again_and_callers_wait_for_it(
@@ -315,14 +316,14 @@ class FakeTransport:
 
 
 def connect(callers: Callers) -> tuple[Connection, FakeTransport]:
-    connection, transport = Connection(callers), FakeTransport()
+    connection, transport = Connection(callers, cast(Any, None)), FakeTransport()
     connection.connection_made(cast(Any, transport))
     return connection, transport
 
 
 def test_a_request_that_trickles_is_refused_and_an_idle_connection_is_not() -> None:
     loop = FakeLoop()
-    callers = Callers(cast(Any, None), cast(Any, loop))
+    callers = Callers(cast(Any, loop))
     idle, slow = connect(callers), connect(callers)
     for byte in b"GET /v2":
         slow[0].data_received(bytes([byte]))
@@ -338,7 +339,7 @@ def test_a_request_that_trickles_is_refused_and_an_idle_connection_is_not() -> N
 
 def test_one_connection_more_than_there_may_be_takes_the_place_of_the_idlest() -> None:
     loop = FakeLoop()
-    callers = Callers(cast(Any, None), cast(Any, loop))
+    callers = Callers(cast(Any, loop))
     connections = []
     for _ in range(MAX_CONNECTIONS):
         connections.append(connect(callers))

@@ -1,5 +1,6 @@
 """Thousands of malformed, cancelled and abandoned requests: the server answers on as if none had been."""
 
+import contextlib
 import copy
 import http.client
 import json
@@ -12,10 +13,11 @@ import numpy as np
 import psutil
 import pytest
 from conftest import infer
+from raw_grpc import STREAM_INFER, RawGrpc, message
 from test_door import INFER, body_of, door_of, item_ids
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from footfall.contract import REQUEST
+from footfall.contract import COMPOSING_MODELS, REQUEST
 from footfall_serving.state import ServerState
 from footfall_serving.stubs import live_stubs
 
@@ -46,7 +48,9 @@ NAMES = [
     "shared_memory_region",
 ]
 KINDS = ["BYTES", "BOOL", "INT32", "INT64", "FP32", "FP64", "UINT8", "FP16", "BF16", "", "TEXT"]
-MODELS = ["footfall", "footfall", "footfall", "footfall", "nosuch", ""]
+MODELS = [*["footfall"] * 8, *COMPOSING_MODELS, "nosuch", ""]
+
+REFUSALS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED")}
 
 
 @pytest.fixture
@@ -162,7 +166,7 @@ def test_malformed_grpc_requests_harm_nobody(
                 ask(grpc_request(random_, ids), timeout=30)
             except grpc.RpcError as error:
                 code = error.code()
-                assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND), error
+                assert code in REFUSALS, error
                 assert error.details()
                 refused += 1
     assert refused > 1000
@@ -195,4 +199,20 @@ def test_callers_who_leave_before_their_answer_harm_nobody(
         line = http.client.HTTPConnection(server.host, server.http_port, timeout=30)
         line.request("POST", INFER, body)
         line.close()
+    unharmed()
+
+
+def test_spoilt_frames_harm_nobody(server: ServerState, ids: list[str], unharmed: Callable[[], None]) -> None:
+    random_ = random.Random(8)
+    for _ in range(500):
+        with RawGrpc(server.host, server.grpc_port) as raw:
+            for _ in range(random_.randrange(1, 4)):
+                stream = raw.open(random_.choice(["ModelInfer", STREAM_INFER, "ModelConfig"]))
+                body = message(grpc_request(random_, ids).SerializeToString())
+                raw.h2.send_data(stream, body[: random_.randrange(len(body) + 1)][:16384])
+            frames = bytearray(raw.h2.data_to_send())
+            for _ in range(random_.randrange(4)):
+                frames[random_.randrange(len(frames))] = random_.randrange(256)
+            with contextlib.suppress(ConnectionError):
+                raw.send_raw(bytes(frames))
     unharmed()

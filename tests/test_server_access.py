@@ -18,7 +18,7 @@ from footfall_engines.repository import Repository
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import ANY_PORTS, ServeOptions, running_server
 from footfall_serving.state import STATE_FILE, ServerState
-from footfall_serving.tls import certificate_name
+from footfall_serving.tls import check_certificate
 from footfall_serving.versions import list_versions
 
 
@@ -90,22 +90,6 @@ def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_ad
     assert len(said) == 2, said
 
 
-@pytest.mark.parametrize(
-    ("names", "name"),
-    [
-        (["shop.example", "localhost"], "shop.example"),
-        (["*.shop.example"], "any.shop.example"),
-        (["10.1.2.3"], "10.1.2.3"),
-        ([], "Footfall's test"),
-    ],
-)
-def test_a_name_is_read_from_the_certificate(tmp_path: Path, names: list[str], name: str) -> None:
-    root = issued()
-    certificate, key = written(tmp_path, issued(*names, by=root))
-    assert certificate_name(certificate, key, certificate) == name
-    assert certificate_name(certificate, key, written(tmp_path / "root", root)[0]) == name
-
-
 def test_tls_files_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     certificate, key = written(tmp_path / "good", issued("localhost"))
     other, other_key = written(tmp_path / "other", issued("localhost"))
@@ -120,7 +104,7 @@ def test_tls_files_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         ((certificate, encrypted, certificate), "has a password"),
     ):
         with pytest.raises(InputError, match=f"the certificate {files[0]}.* fails: .*({reason})"):
-            certificate_name(*files)
+            check_certificate(*files)
 
 
 def test_log_and_trace_settings_need_the_key(server: ServerState) -> None:

@@ -32,7 +32,7 @@ def test_a_second_server_on_the_same_repository_or_port_is_refused(
         pass
     other = copied(tiny_repository, tmp_path / "other")
     options = ServeOptions(http_port=0, grpc_port=server.grpc_port, metrics_port=0)
-    sentence = f"grpc port {server.grpc_port} on 127.0.0.1 cannot be used.*tritonserver"
+    sentence = f"grpc port {server.grpc_port} on 127.0.0.1 cannot be used.*python"
     with pytest.raises(InputError, match=sentence), running_server(other, options):
         pass
 
@@ -150,7 +150,7 @@ def test_an_address_that_is_not_this_machines_is_refused(
 
 
 def test_a_server_on_every_address_is_reached_by_loopback() -> None:
-    state = ServerState(1, "0.0.0.0", 8000, 8001, 8002, "key", None, None, "prefix")
+    state = ServerState(1, "0.0.0.0", 8000, 8001, 8002, "grpc:1", "key", "prefix")
     assert (state.http_url, state.grpc_url, state.metrics_url) == (
         "127.0.0.1:8000",
         "127.0.0.1:8001",

@@ -41,13 +41,13 @@ class Running:
 @dataclass(frozen=True)
 class Launch:
     """`state` is what the server will have, whatever its process; `files` the descriptors that `command` names, and
-    `socket_file` where its HTTP listens.
+    `sockets` the files that it listens on.
     """
 
     repository: Path
     command: tuple[str, ...]
     files: tuple[int, ...]
-    socket_file: Path
+    sockets: tuple[Path, ...]
     state: ServerState
 
     def bring_up(self, ended: Callable[[], bool], wait_s: float = 0.0) -> Running:
@@ -58,7 +58,8 @@ class Launch:
         """
         with locked(self.repository, wait_s):
             version = pin_live(self.repository)
-            self.socket_file.unlink(missing_ok=True)  # a dead server's is in the way of the next
+            for socket_file in self.sockets:  # a dead server's is in the way of the next
+                socket_file.unlink(missing_ok=True)
             process = ServerProcess(
                 self.command, self.files, self.repository / LOG_FILE, self.state.shm_prefix
             )

@@ -21,7 +21,7 @@ class ServeOptions:
     metrics_port: Annotated[int, Flag("0: a free one.")] = 8002
     grpc_tls_cert: Annotated[Path | None, Flag("PEM certificate; gRPC then takes TLS only.")] = None
     grpc_tls_key: Annotated[Path | None, Flag("PEM key of the certificate.")] = None
-    grpc_tls_root: Annotated[Path | None, Flag("PEM root that signed the certificate.")] = None
+    grpc_tls_root: Annotated[Path | None, Flag("PEM root that signed the certificate; tried on it.")] = None
     repository_key: str | None = None
 
     def __post_init__(self) -> None:

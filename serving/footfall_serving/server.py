@@ -9,7 +9,8 @@ from pathlib import Path
 from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError
 from footfall.folder import writing
-from footfall_serving.door.keeper import Door, open_door
+from footfall_serving.door.keeper import GRPC_PORT, Door, open_door
+from footfall_serving.door.opening import Tls
 from footfall_serving.install import server_home
 from footfall_serving.launch import LOG_FILE, Launch, live_number
 from footfall_serving.lock import BusyError, served
@@ -18,7 +19,7 @@ from footfall_serving.ports import check_port, free_port
 from footfall_serving.process import STOP_TIMEOUT_S, end_all
 from footfall_serving.state import ServerState, last_state, read_state, remove_state
 from footfall_serving.supervisor import Supervisor
-from footfall_serving.tls import certificate_name
+from footfall_serving.tls import check_certificate
 
 RESTRICTED = "model-repository,logging,trace,shared-memory"
 """What changes the server or reads its memory, as its options name it; it takes the key."""
@@ -47,8 +48,9 @@ def running_server(
         except BusyError as error:
             raise InputError(f"{error}{_where(repository)}") from error
         _end_what_is_left(repository)
-        folders = stack.enter_context(_open_folders(repository, server_home().backends))
-        door = stack.enter_context(open_door(options.bind, options.http_port, say))
+        tls = _tls(options)
+        door = stack.enter_context(open_door(options.bind, options.http_port, options.grpc_port, tls, say))
+        folders = stack.enter_context(_open_folders(repository, server_home().backends, door.folder))
         launch = _launch(repository, options, door, folders)
         running = launch.bring_up(ended)
         supervisor = Supervisor(launch, running, say)
@@ -77,7 +79,8 @@ def _open_folders(*folders: Path) -> Iterator[tuple[int, ...]]:
     """Descriptors for the server to name its folders by.
 
     It starts a stub by a shell's command line in which it quotes nothing, and a stub reads paths by the locale: a
-    path with a space, a quote or a letter beyond ASCII ended it. /proc/self/fd/N has none of them.
+    path with a space, a quote or a letter beyond ASCII ended it. /proc/self/fd/N has none of them. And it takes
+    the address of its gRPC for a URI.
     """
     with contextlib.ExitStack() as stack:
         descriptors = []
@@ -88,36 +91,29 @@ def _open_folders(*folders: Path) -> Iterator[tuple[int, ...]]:
 
 
 def _launch(repository: Path, options: ServeOptions, door: Door, folders: tuple[int, ...]) -> Launch:
-    grpc, metrics = ports = [_port(options, purpose) for purpose in ("grpc", "metrics")]
+    metrics = options.metrics_port or free_port(options.bind)
+    check_port(options.bind, metrics, "metrics")
     key = options.repository_key or secrets.token_urlsafe(24)
     # Random: two containers that share /dev/shm may well have the same process ids and ports.
     prefix = f"footfall-{secrets.token_hex(8)}-"
-    root, name = None, None
-    if options.grpc_tls_cert is not None and options.grpc_tls_key is not None:
-        root = (options.grpc_tls_root or options.grpc_tls_cert).resolve()
-        name = certificate_name(options.grpc_tls_cert, options.grpc_tls_key, root)
-    trusted = None if root is None else str(root)
-    state = ServerState(0, options.bind, door.port, grpc, metrics, key, trusted, name, prefix)
-    command = _command(options, door, folders, ports, key, prefix)
-    return Launch(repository, tuple(command), folders, door.socket_file, state)
+    state = ServerState(
+        0, options.bind, door.http_port, door.grpc_port, metrics, str(door.grpc_file), key, prefix
+    )
+    files = (door.http_file, door.grpc_file)
+    return Launch(repository, tuple(_command(state, folders)), folders, files, state)
 
 
-def _port(options: ServeOptions, purpose: str) -> int:
-    port = int(getattr(options, f"{purpose}_port")) or free_port(options.bind)
-    check_port(options.bind, port, purpose)
-    return port
+def _tls(options: ServeOptions) -> Tls | None:
+    """What the door takes TLS with. Raises InputError where its files do not go together."""
+    certificate, key = options.grpc_tls_cert, options.grpc_tls_key
+    if certificate is None or key is None:
+        return None
+    check_certificate(certificate, key, options.grpc_tls_root or certificate)
+    return str(certificate), str(key)
 
 
-def _command(
-    options: ServeOptions, door: Door, folders: Sequence[int], ports: list[int], key: str, prefix: str
-) -> list[str]:
-    repository, backends = folders
-    grpc, metrics = ports
-    tls = []
-    if options.grpc_tls_cert is not None:
-        tls = ["--grpc-use-ssl=true", f"--grpc-server-cert={options.grpc_tls_cert}"]
-        tls += [f"--grpc-server-key={options.grpc_tls_key}"]
-        tls += [f"--grpc-root-cert={options.grpc_tls_root}"] if options.grpc_tls_root else []
+def _command(state: ServerState, folders: Sequence[int]) -> list[str]:
+    repository, backends, sockets = folders
     return [
         str(server_home().binary),
         f"--model-repository=/proc/self/fd/{repository}",
@@ -125,14 +121,15 @@ def _command(
         "--model-control-mode=explicit",
         f"--load-model={ENSEMBLE}",
         "--disable-auto-complete-config",
-        f"--http-address=unix:{door.socket_file}",
-        *(f"--{name}-address={options.bind}" for name in ("grpc", "metrics")),
-        f"--grpc-port={grpc}",
-        f"--metrics-port={metrics}",
-        f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
-        f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
-        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--http-address=unix:/proc/self/fd/{sockets}/http",
+        f"--grpc-address=unix:/proc/self/fd/{sockets}/grpc",
+        f"--grpc-port={GRPC_PORT}",
+        "--grpc-http2-max-ping-strikes=0",  # the door pings for each call that it refuses
+        f"--metrics-address={state.bind}",
+        f"--metrics-port={state.metrics_port}",
+        f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={state.repository_key}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={state.repository_key}",
+        f"--backend-config=python,shm-region-prefix-name={state.shm_prefix}",
         f"--exit-timeout-secs={int(STOP_TIMEOUT_S) - 2}",
         "--log-format=ISO8601",
-        *tls,
     ]

@@ -16,8 +16,8 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class ServerState:
-    """`pid` is the server's own; `tls_root` signs its certificate, which bears `tls_name`; `repository_key` guards
-    its repository API; its stubs' shared memory is named with `shm_prefix`.
+    """`pid` is the server's own; `grpc_file` is the socket that its own gRPC listens on, behind the door;
+    `repository_key` guards its repository API; its stubs' shared memory is named with `shm_prefix`.
     """
 
     pid: int
@@ -25,9 +25,8 @@ class ServerState:
     http_port: int
     grpc_port: int
     metrics_port: int
+    grpc_file: str
     repository_key: str
-    tls_root: str | None
-    tls_name: str | None
     shm_prefix: str
 
     @property

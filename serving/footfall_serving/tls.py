@@ -1,9 +1,8 @@
-"""TLS: whether certificate, key and root go together, and for which name; found out before the server starts."""
+"""TLS: whether certificate, key and root go together, found out before the server starts."""
 
 import contextlib
 import ssl
 from pathlib import Path
-from typing import Any
 
 from footfall.errors import InputError
 
@@ -13,13 +12,10 @@ ROUND_TRIPS = 3
 NOT_READ = "one of them is not in PEM, or the key has a password"
 
 
-def certificate_name(certificate: Path, key: Path, root: Path) -> str:
-    """A name that the certificate bears, for who connects by an address that it does not name.
-
-    Raises InputError where the files are no certificate, key and root of each other.
-    """
+def check_certificate(certificate: Path, key: Path, root: Path) -> None:
+    """Raises InputError where the files are no certificate, key and root of each other."""
     try:
-        facts = _handshake(certificate, key, root)
+        _handshake(certificate, key, root)
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or NOT_READ
         raise InputError(
@@ -29,15 +25,10 @@ def certificate_name(certificate: Path, key: Path, root: Path) -> str:
         raise InputError(
             f"a TLS file of {certificate}, {key} and {root} cannot be read: {error.strerror}"
         ) from error
-    names = [name for kind, name in facts.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    names += [value for part in facts.get("subject", ()) for field, value in part if field == "commonName"]
-    if not names:
-        raise InputError(f"the certificate {certificate} bears no name")
-    return str(names[0]).replace("*", "any")
 
 
-def _handshake(certificate: Path, key: Path, root: Path) -> dict[str, Any]:
-    """The certificate as a client sees it that trusts `root`; nothing leaves this process."""
+def _handshake(certificate: Path, key: Path, root: Path) -> None:
+    """With a client that trusts `root`; nothing leaves this process."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # Without a password, that of an encrypted key would be asked for on the terminal.
     server.load_cert_chain(certificate, key, password="")
@@ -52,4 +43,3 @@ def _handshake(certificate: Path, key: Path, root: Path) -> dict[str, Any]:
         for side in (asking, answering):
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-    return asking.getpeercert() or {}

@@ -1,41 +1,61 @@
-"""The door's process, as the keeper starts it: `python -m footfall_serving.door PARENT LISTENING SOCKET_FILE`."""
+"""The door's process, as the keeper starts it: `python -m footfall_serving.door OPENING`, the latter as JSON."""
 
 import asyncio
 import ctypes
+import json
 import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 
 import uvloop
 
-from footfall_serving.door.http.connection import Callers, Connection
+from footfall_serving.door.callers import Callers
+from footfall_serving.door.grpc.connection import Connection as GrpcConnection
+from footfall_serving.door.http.connection import Connection as HttpConnection
 from footfall_serving.door.http.upstream import Upstream
+from footfall_serving.door.opening import Opening
 
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1
+HANDSHAKE_S = 10.0
 
 
-async def keep(listening: socket.socket, path: str) -> None:
+async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
-    callers = Callers(Upstream(path, loop), loop)
-    await loop.create_server(lambda: Connection(callers), sock=listening, backlog=BACKLOG)
+    callers, upstream = Callers(loop), Upstream(opening.http_file, loop)
+    await loop.create_server(
+        lambda: HttpConnection(callers, upstream), sock=socket.socket(fileno=opening.http), backlog=BACKLOG
+    )
+    await loop.create_server(
+        lambda: GrpcConnection(callers, opening.grpc_file),
+        sock=socket.socket(fileno=opening.grpc),
+        backlog=BACKLOG,
+        ssl=None if opening.tls is None else _context(*opening.tls),
+        ssl_handshake_timeout=None if opening.tls is None else HANDSHAKE_S,
+    )
     while True:
         await asyncio.sleep(1)
         callers.refuse_slow()
 
 
+def _context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 def main() -> None:
-    """PARENT is the process to end with, LISTENING the descriptor of the socket to take requests on."""
-    parent, descriptor, path = sys.argv[1:]
+    opening = Opening(**json.loads(sys.argv[1]))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
+    if os.getppid() != opening.parent:
         return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with socket.socket(fileno=int(descriptor)) as listening:
-        uvloop.run(keep(listening, path))
+    uvloop.run(keep(opening))
 
 
 if __name__ == "__main__":

@@ -1,50 +1,69 @@
 """Keeper: has the door open from before the server starts until after it ended, and opens it again where it died.
 
-The listening socket is the keeper's own, so that callers who come while a new door starts wait for it.
+The listening sockets are the keeper's own, so that callers who come while a new door starts wait for it.
 """
 
 import contextlib
+import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from footfall.errors import InputError
+from footfall_serving.door.opening import Opening, Tls
 from footfall_serving.ports import listening
+from footfall_serving.stubs import is_stopped
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that the system takes."""
+GRPC_PORT = 1
+"""The server puts one behind the name of its socket file."""
 MAX_PAUSE_S = 5.0
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Door:
-    """`socket_file` is where the server's HTTP is to listen; its folder is its owner's alone."""
+    """The server is to listen on `http` and `grpc:1` in `folder`, which is its owner's alone."""
 
-    port: int
-    socket_file: Path
-    keeper: "Keeper"
+    http_port: int
+    grpc_port: int
+    folder: Path
+
+    @property
+    def http_file(self) -> Path:
+        return self.folder / "http"
+
+    @property
+    def grpc_file(self) -> Path:
+        return self.folder / f"grpc:{GRPC_PORT}"
 
 
 @contextlib.contextmanager
-def open_door(bind: str, port: int, say: Callable[[str], None]) -> Iterator[Door]:
-    """Take HTTP requests on the port, 0 for a free one, until the block ends. Raises InputError where it is taken."""
+def open_door(
+    bind: str, http_port: int, grpc_port: int, tls: Tls | None, say: Callable[[str], None]
+) -> Iterator[Door]:
+    """Take requests on the ports, 0 for a free one, until the block ends. Raises InputError where one is taken."""
     with (
-        listening(bind, port, "http") as taken,
+        listening(bind, http_port, "http") as http,
+        listening(bind, grpc_port, "grpc") as grpc,
         tempfile.TemporaryDirectory(prefix="footfall-") as folder,
     ):
-        socket_file = Path(folder) / "http"
-        if len(os.fsencode(socket_file)) > LONGEST_SOCKET_PATH:
+        door = Door(http.getsockname()[1], grpc.getsockname()[1], Path(folder))
+        if len(os.fsencode(door.grpc_file)) > LONGEST_SOCKET_PATH:
             raise InputError(f"{folder} is too long for the name of a socket; set TMPDIR to a shorter one")
-        keeper = Keeper(taken, socket_file, say)
+        opening = Opening(
+            os.getpid(), http.fileno(), grpc.fileno(), str(door.http_file), str(door.grpc_file), tls
+        )
+        keeper = Keeper(opening, say)
         keeper.start()
         try:
-            yield Door(taken.getsockname()[1], socket_file, keeper)
+            yield door
         finally:
             keeper.stop()
 
@@ -52,15 +71,11 @@ def open_door(bind: str, port: int, say: Callable[[str], None]) -> Iterator[Door
 class Keeper(threading.Thread):
     """Runs until `stop`; says through `say` where the door had to be opened again."""
 
-    def __init__(self, taken: socket.socket, socket_file: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, opening: Opening, say: Callable[[str], None]) -> None:
         super().__init__(name="door", daemon=True)
-        self._taken, self._socket_file, self._say = taken, socket_file, say
+        self._opening, self._say = opening, say
         self._ended = threading.Event()
         self._process = self._open()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def stop(self) -> None:
         self._ended.set()
@@ -70,7 +85,7 @@ class Keeper(threading.Thread):
     def run(self) -> None:
         pause_s = 0.0
         while True:
-            code = self._process.wait()
+            code = self._wait()
             if self._ended.wait(pause_s):
                 return
             self._say(f"door: it ended with code {code}; it is opened again")
@@ -79,11 +94,19 @@ class Keeper(threading.Thread):
             if self._ended.is_set():
                 self._process.terminate()
 
+    def _wait(self) -> int:
+        """For the door's end, which one that was stopped has to be brought to."""
+        while True:
+            try:
+                return self._process.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                if is_stopped(self._process.pid):
+                    self._process.kill()
+
     def _open(self) -> subprocess.Popen[bytes]:
-        words = [os.getpid(), self._taken.fileno(), self._socket_file]
         return subprocess.Popen(
-            [sys.executable, "-m", "footfall_serving.door", *map(str, words)],
+            [sys.executable, "-m", "footfall_serving.door", json.dumps(asdict(self._opening))],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # ctrl-C is for who keeps it
-            pass_fds=[self._taken.fileno()],
+            pass_fds=[self._opening.http, self._opening.grpc],
         )

@@ -4,58 +4,22 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
+from footfall_serving.door.callers import Callers
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
 from footfall_serving.door.http.inference import checked
 from footfall_serving.door.http.refused import Refused
 from footfall_serving.door.http.upstream import Upstream
-from footfall_serving.door.limits import (
-    FREE_BYTES,
-    MAX_BODY_BYTES,
-    MAX_CONNECTIONS,
-    MAX_HEAD_BYTES,
-    MAX_HELD_BYTES,
-    MAX_SECONDS,
-)
+from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_SECONDS
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Callers:
-    """All connections, and the bytes they hold of requests that are not yet whole."""
-
-    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
-        self.upstream, self.loop = upstream, loop
-        self.held = 0
-        self._connections: set[Connection] = set()
-
-    def add(self, connection: "Connection") -> None:
-        if len(self._connections) >= MAX_CONNECTIONS:
-            min(self._connections, key=lambda other: (other.busy, other.since)).close()
-        self._connections.add(connection)
-
-    def remove(self, connection: "Connection") -> None:
-        self._connections.discard(connection)
-
-    def refuse_slow(self) -> None:
-        """Refuse what has been arriving for too long."""
-        began = self.loop.time() - MAX_SECONDS
-        late = [connection for connection in self._connections if connection.since < began]
-        for connection in [other for other in late if other.is_left]:
-            connection.close()
-        for connection in [other for other in late if other.is_reading]:
-            connection.refuse(
-                Refused(
-                    HTTPStatus.REQUEST_TIMEOUT, f"the request took more than {MAX_SECONDS:.0f} s to arrive"
-                )
-            )
 
 
 class Connection(asyncio.Protocol):
     """`busy` while the server works on a request; `since` when the last began or was answered."""
 
-    def __init__(self, callers: Callers) -> None:
-        self._callers = callers
+    def __init__(self, callers: Callers, upstream: Upstream) -> None:
+        self._callers, self._upstream = callers, upstream
         self._buffer = bytearray()
         self._head: Head | None = None
         self._chunks: Chunks | None = None
@@ -69,11 +33,6 @@ class Connection(asyncio.Protocol):
     @property
     def is_reading(self) -> bool:
         return not self.busy and not self._closing and (self._head is not None or bool(self._buffer))
-
-    @property
-    def is_left(self) -> bool:
-        """Refused; its caller has not gone yet."""
-        return self._closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -105,6 +64,15 @@ class Connection(asyncio.Protocol):
         self._go_on()
         if self.busy and len(self._buffer) > MAX_HEAD_BYTES:
             self._transport.pause_reading()
+
+    def refuse_slow(self, began: float) -> None:
+        if self.since >= began:
+            return
+        if self._closing:  # refused, and its caller has not gone yet
+            self.close()
+        elif self.is_reading:
+            sentence = f"the request took more than {MAX_SECONDS:.0f} s to arrive"
+            self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, sentence))
 
     def refuse(self, refused: Refused) -> None:
         """Answer, and take no more requests: where one that is not whole ends is not known.
@@ -175,7 +143,7 @@ class Connection(asyncio.Protocol):
             self._answer(refused.answer(last=not head.keep))
             return
         self.busy = True
-        self._callers.upstream.ask(head.request(body, json_length), self._take_answer)
+        self._upstream.ask(head.request(body, json_length), self._take_answer)
 
     def _take_answer(self, answer: bytes) -> None:
         self.busy = False
@@ -193,7 +161,6 @@ class Connection(asyncio.Protocol):
     def _hold(self) -> None:
         """Count what this one holds. Raises Refused where all hold too much and this one more than FREE_BYTES."""
         held = len(self._buffer) + (0 if self._chunks is None else len(self._chunks.body))
-        self._callers.held += held - self._held
-        self._held = held
-        if held > FREE_BYTES and self._callers.held > MAX_HELD_BYTES and not self._closing:
+        change, self._held = held - self._held, held
+        if not self._callers.hold(change, held) and not self._closing:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many large requests arrive at once; try again")

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from footfall.contract import KEY_HEADER
 from footfall_serving.door.http.refused import Refused, malformed, shown
 from footfall_serving.door.limits import MAX_BODY_BYTES
+from footfall_serving.door.steps import refusal
 
 REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.([01])")
 HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -20,7 +21,7 @@ PASSED = (KEY, b"accept-encoding")
 """Headers that go on to the server as they came."""
 
 NAME = rb"[A-Za-z0-9_.-]{1,128}"
-MODEL = rb"/v2/models/" + NAME + rb"(?:/versions/[0-9]{1,18})?"
+MODEL = rb"/v2/models/(" + NAME + rb")(?:/versions/[0-9]{1,18})?"
 ROUTES = tuple(
     (re.compile(path), methods)
     for path, methods in (
@@ -72,7 +73,10 @@ def read_head(text: bytes) -> Head:
     method, target, minor = line.groups()
     headers = _headers(lines[1:])
     path = target.partition(b"?")[0]
-    route = _route(method, path)
+    route, match = _route(method, path)
+    sentence = refusal(match[1]) if route == 0 else None
+    if sentence is not None:
+        raise Refused(HTTPStatus.FORBIDDEN, sentence)
     coding = headers.get(b"content-encoding", b"").lower()
     if coding not in CODINGS:
         raise Refused(
@@ -106,15 +110,16 @@ def _headers(lines: list[bytes]) -> dict[bytes, bytes]:
     return headers
 
 
-def _route(method: bytes, path: bytes) -> int:
+def _route(method: bytes, path: bytes) -> tuple[int, re.Match[bytes]]:
     for place, (pattern, methods) in enumerate(ROUTES):
-        if pattern.fullmatch(path):
+        match = pattern.fullmatch(path)
+        if match is not None:
             if method not in methods:
                 raise Refused(
                     HTTPStatus.METHOD_NOT_ALLOWED,
                     f"{shown(path)} takes {b' and '.join(methods).decode()}, not {shown(method)}",
                 )
-            return place
+            return place, match
     raise Refused(HTTPStatus.NOT_FOUND, f"there is no {shown(path)}")
 
 

@@ -1,0 +1,48 @@
+"""Callers: every connection of the door, over either protocol, and what they hold together."""
+
+import asyncio
+from typing import Protocol
+
+from footfall_serving.door.limits import FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
+
+
+class Caller(Protocol):
+    """One connection: `busy` while the server works for it, `since` when it last began or ended something."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def since(self) -> float: ...
+
+    def refuse_slow(self, began: float) -> None:
+        """Refuse what has been arriving since before `began`."""
+
+    def close(self) -> None: ...
+
+
+class Callers:
+    """All connections, and the bytes that requests of theirs take up here and in the server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.held = 0
+        self._connections: set[Caller] = set()
+
+    def add(self, connection: Caller) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            min(self._connections, key=lambda other: (other.busy, other.since)).close()
+        self._connections.add(connection)
+
+    def remove(self, connection: Caller) -> None:
+        self._connections.discard(connection)
+
+    def hold(self, change: int, held: int) -> bool:
+        """Count a change; False where all hold too much, and the one that now holds `held` more than its share."""
+        self.held += change
+        return held <= FREE_BYTES or self.held <= MAX_HELD_BYTES
+
+    def refuse_slow(self) -> None:
+        began = self.loop.time() - MAX_SECONDS
+        for connection in list(self._connections):
+            connection.refuse_slow(began)

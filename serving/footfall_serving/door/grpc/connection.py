@@ -1,0 +1,281 @@
+"""Connection: one caller of the door over gRPC, and the line to the server that is this caller's alone."""
+
+import asyncio
+from typing import cast
+
+from footfall_serving.door.callers import Callers
+from footfall_serving.door.grpc.frames import (
+    ACK,
+    CANCEL,
+    DATA,
+    END_STREAM,
+    HEAD,
+    HEADERS,
+    PADDED,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    WINDOW_UPDATE,
+    Frames,
+    Malformed,
+    frame,
+)
+from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.grpc.stream import Stream
+from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_SECONDS, STREAM_BYTES
+
+LARGEST_FRAME = 2**24 + HEAD.size
+TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
+STRAY = b"\x00\x07:status"
+"""How headers begin that server 2.51 sends for a call it was told is cancelled. They enter no table, and may be lost;
+of its real answers none begins so.
+"""
+MARK = b"door"
+"""How pings of the door begin; the number of a stream follows."""
+
+
+class Connection(asyncio.Protocol):
+    """What a caller sends, frame by frame; `line` is there once the caller has sent the preface of HTTP/2.
+
+    A call is refused in three steps, so that the two ends agree on their table of headers and on the order of frames:
+    the server is told that the call is cancelled, and pinged; what it sends for the call until it answers the ping
+    still passes; then, unless the server has ended the call itself, the refusal goes to the caller.
+    """
+
+    def __init__(self, callers: Callers, path: str) -> None:
+        self._callers, self._path = callers, path
+        self._frames = Frames(MAX_FRAME_BYTES)
+        self._early: bytearray | None = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._line: Line | None = None
+        self._last_stream = 0
+        self._held = 0
+        self._closed = False
+        self._swallowed = 0
+        self.streams: dict[int, Stream] = {}
+        self.since = self._arriving = callers.loop.time()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.streams)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._callers.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed = True
+        self._callers.remove(self)
+        self._callers.hold(-self._held, 0)
+        self.streams.clear()
+        if self._line is not None:
+            self._line.transport.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        if self._line is not None and not self._line.transport.is_closing():
+            self._line.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._line is not None and not self._line.transport.is_closing():
+            self._line.transport.resume_reading()
+
+    def refuse_slow(self, began: float) -> None:
+        if (self._early is not None or self._frames.waiting) and self._arriving < began:
+            self.close()
+            return
+        for number, stream in list(self.streams.items()):
+            if stream.since is not None and stream.since < began and stream.refused is None:
+                sentence = f"the message took more than {MAX_SECONDS:.0f} s to arrive"
+                self._write([self._refuse(number, Refused(Status.DEADLINE_EXCEEDED, sentence))])
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self.since = self._callers.loop.time()
+        if self._early is not None:
+            self._greet(data)
+            return
+        try:
+            self._pass_on(data)
+        except Malformed:
+            self.close()
+
+    def _greet(self, data: bytes) -> None:
+        """Wait for the preface, then connect to the server and wait for that."""
+        assert self._early is not None
+        self._early += data
+        if not PREFACE.startswith(self._early[: len(PREFACE)]):
+            self.close()
+        elif len(self._early) >= len(PREFACE) and self._task is None:
+            self.transport.pause_reading()
+            self._task = self._callers.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            _, line = await self._callers.loop.create_unix_connection(lambda: Line(self), self._path)
+        except OSError:  # the server is started again; its callers know how to try again
+            self.close()
+            return
+        if self._closed:
+            line.transport.close()
+            return
+        assert self._early is not None
+        early, self._early, self._line = bytes(self._early), None, line
+        line.transport.write(PREFACE)
+        self.transport.resume_reading()
+        if len(early) > len(PREFACE):
+            self.data_received(early[len(PREFACE) :])
+
+    def _pass_on(self, data: bytes) -> None:
+        waited = self._frames.waiting
+        data, frames = self._frames.take(data)
+        if not waited or frames:
+            self._arriving = self.since
+        passed: list[bytes] = []
+        start = 0
+        for kind, flags, number, place, stop in frames:
+            try:
+                if kind == DATA:
+                    if not self._takes(number, flags, data, place + HEAD.size, stop):
+                        passed.append(data[start:place])
+                        start = stop
+                elif kind == HEADERS:
+                    self._open(number, flags)
+                elif kind == RST_STREAM:
+                    self.end(number)
+            except Refused as refused:
+                passed += data[start : place if kind == DATA else stop], self._refuse(number, refused)
+                start = stop
+                if kind == DATA:
+                    self._swallowed += stop - place - HEAD.size
+        passed.append(data[start:] if start else data)
+        self._write(passed)
+        self._give_back()
+        self._hold_frames(waited)
+
+    def _write(self, parts: list[bytes]) -> None:
+        assert self._line is not None
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if data:
+            self._line.transport.write(data)
+
+    def _open(self, number: int, flags: int) -> None:
+        """What the server takes for a new stream; with lower numbers there is none."""
+        if number in self.streams:
+            self.streams[number].ended = bool(flags & END_STREAM)
+        elif number > self._last_stream:
+            self._last_stream = number
+            self.streams[number] = Stream(ended=bool(flags & END_STREAM))
+            self._held += STREAM_BYTES
+            if not self._callers.hold(STREAM_BYTES, self._held):
+                raise TOO_MUCH
+
+    def _takes(self, number: int, flags: int, data: bytes, place: int, stop: int) -> bool:
+        """Whether the server is to have this. Raises Refused where the caller is to be told why not."""
+        stream = self.streams.get(number)
+        if stream is not None and flags & END_STREAM:
+            stream.ended = True
+        if stream is None or stream.refused is not None:
+            self._swallowed += stop - place
+            return False
+        if flags & PADDED:
+            raise Refused(Status.UNIMPLEMENTED, "padded DATA frames are not taken")
+        held = stream.held
+        try:
+            stream.take(data, place, stop, self.since)
+        finally:
+            self._held += (change := stream.held - held)
+            within = self._callers.hold(change, self._held)
+        if not within:
+            raise TOO_MUCH
+        return True
+
+    def _hold_frames(self, waited: int) -> None:
+        change = self._frames.waiting - waited
+        self._held += change
+        if not self._callers.hold(change, self._held) and self._frames.waiting:
+            self.close()
+
+    def _refuse(self, number: int, refused: Refused) -> bytes:
+        """What the server is told."""
+        self.streams[number].refused = refused
+        cancelled = frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big"))
+        return cancelled + frame(PING, 0, 0, MARK + number.to_bytes(4, "big"))
+
+    def _give_back(self) -> None:
+        """To the caller's window of the connection: the server never counts what it was not sent."""
+        if self._swallowed:
+            self.transport.write(frame(WINDOW_UPDATE, 0, 0, self._swallowed.to_bytes(4, "big")))
+            self._swallowed = 0
+
+    def end(self, number: int) -> Stream | None:
+        """The call is over for one of the two ends, and so for both."""
+        stream = self.streams.pop(number, None)
+        if stream is not None:
+            self._held -= stream.held
+            self._callers.hold(-stream.held, 0)
+        return stream
+
+
+class Line(asyncio.Protocol):
+    """What the server sends to one caller, frame by frame."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._frames = Frames(LARGEST_FRAME)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.close()
+
+    def pause_writing(self) -> None:
+        if not self._connection.transport.is_closing():
+            self._connection.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._connection.transport.is_closing():
+            self._connection.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        connection = self._connection
+        data, frames = self._frames.take(data)
+        passed: list[bytes] = []
+        start = 0
+        for kind, flags, number, place, stop in frames:
+            if kind == PING and flags & ACK and data.startswith(MARK, place + HEAD.size):
+                passed += data[start:place], self._refusal(data[stop - 4 : stop])
+                start = stop
+            elif kind in (HEADERS, DATA, RST_STREAM) and not self._passes(
+                kind, flags, number, data, place + HEAD.size
+            ):
+                passed.append(data[start:place])
+                start = stop
+        passed.append(data[start:] if start else data)
+        connection.transport.write(passed[0] if len(passed) == 1 else b"".join(passed))
+
+    def _passes(self, kind: int, flags: int, number: int, data: bytes, place: int) -> bool:
+        """Whether the caller is to have this: not what the server says of a call that it was told is cancelled."""
+        stream = self._connection.streams.get(number)
+        if (stream is None or stream.refused is not None) and (
+            kind == RST_STREAM or (kind == HEADERS and data.startswith(STRAY, place))
+        ):
+            return False
+        if kind == RST_STREAM or flags & END_STREAM:
+            self._connection.end(number)
+        elif stream is not None:
+            stream.begun = True
+        return True
+
+    def _refusal(self, stream: bytes) -> bytes:
+        """What the caller is told now that the server says no more of the call."""
+        number = int.from_bytes(stream)
+        stream_ = self._connection.end(number)
+        if stream_ is None or stream_.refused is None:
+            return b""
+        return stream_.refused.answer(number, begun=stream_.begun, ended=stream_.ended)

@@ -1,0 +1,79 @@
+"""Frames: HTTP/2 as far as the door reads it, which is lengths, kinds and streams; RFC 9113, sections 3.4 to 6."""
+
+import struct
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEAD = struct.Struct(">HBBBI")
+"""Length in two parts, kind, flags, stream."""
+DATA, HEADERS, RST_STREAM, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 6, 8, 9
+END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
+LAST_STREAM = 2**31 - 1
+NO_ERROR, CANCEL = 0, 8
+
+Frame = tuple[int, int, int, int, int]
+"""Kind, flags, stream, and where it starts and stops. A block of headers in several frames is one."""
+
+
+class Malformed(Exception):
+    """What comes is no HTTP/2, or more of it in one piece than is taken."""
+
+
+class Frames:
+    """Cuts what comes on a connection into whole frames of at most `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._rest = bytearray()
+        self._need = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._rest)
+
+    def take(self, data: bytes) -> tuple[bytes, list[Frame]]:
+        """The whole frames that there are now, and the bytes they lie in. Raises Malformed."""
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._need:
+                return b"", []
+            data = bytes(rest)
+            rest.clear()
+        frames: list[Frame] = []
+        place, end, need = 0, len(data), HEAD.size
+        while end - place >= HEAD.size:
+            high, low, kind, flags, stream = HEAD.unpack_from(data, place)
+            stop = place + HEAD.size + (high << 8 | low)
+            if kind == HEADERS and not flags & END_HEADERS:
+                stop = _end_of_block(data, stop, stream)
+            elif kind == CONTINUATION:
+                raise Malformed
+            need = stop - place
+            if need > self._max_bytes:
+                raise Malformed
+            if stop > end:
+                break
+            frames.append((kind, flags, stream & LAST_STREAM, place, stop))
+            place, need = stop, HEAD.size
+        if place < end:
+            rest += memoryview(data)[place:]
+            self._need = need
+            data = data[:place]
+        return data, frames
+
+
+def _end_of_block(data: bytes, stop: int, stream: int) -> int:
+    """Where the headers end whose first frame ends at `stop`; beyond the data where more of them must come."""
+    while stop + HEAD.size <= len(data):
+        high, low, kind, flags, same = HEAD.unpack_from(data, stop)
+        if kind != CONTINUATION or same != stream:
+            raise Malformed
+        stop += HEAD.size + (high << 8 | low)
+        if flags & END_HEADERS:
+            return stop
+    return max(stop, len(data)) + 1
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload

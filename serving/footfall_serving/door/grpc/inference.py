@@ -1,0 +1,74 @@
+"""Inference: what no message may ask of the server, whatever method it is of.
+
+Which one that is stands in headers that the door does not read. Of all requests only inference has inputs or outputs
+in the fields 5 and 6, and no other has a field of another kind at the numbers that are read here.
+"""
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from footfall.contract import COMPOSING_MODELS
+from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.steps import refusal
+
+PARAMETERS = ("classification", "shared_memory_region")
+"""Not taken of an input or output: the classes of a BYTES output end the server, shared memory is behind the key."""
+MARKS = tuple(name.encode() for name in (*PARAMETERS, *COMPOSING_MODELS))
+"""A text lies in a message as it is: who has none of these asks for nothing that is refused."""
+
+
+def check(message: bytes) -> None:
+    """Raises Refused."""
+    for mark in MARKS:
+        if mark in message:
+            _check_fields(message)
+            return
+
+
+def _check_fields(message: bytes) -> None:
+    try:
+        request = Request.FromString(message)
+    except DecodeError as error:
+        raise Refused(Status.INVALID_ARGUMENT, "the message is no protocol buffer") from error
+    for what, tensors in (("an input", request.inputs), ("an output", request.outputs)):
+        for tensor in tensors:
+            for parameter in PARAMETERS:
+                if any(setting.key == parameter.encode() for setting in tensor.parameters):
+                    raise Refused(
+                        Status.INVALID_ARGUMENT, f"the parameter {parameter!r} of {what} is not taken"
+                    )
+    sentence = refusal(request.model_name.partition(b"\0")[0])  # the server reads it to the first 0
+    if sentence is not None and (request.inputs or request.outputs):
+        raise Refused(Status.PERMISSION_DENIED, sentence)
+
+
+def _request() -> Any:
+    """ModelInferRequest, of which only what is looked at is read, and each text as the bytes it is.
+
+    The library's own refuses texts that are not UTF-8, and so other requests that happen to have a map where this
+    one has a text.
+    """
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="footfall/door.proto", package="footfall.door")
+
+    def message(name: str, **fields: tuple[int, str | None]) -> None:
+        described = file.message_type.add(name=name)
+        for field, (number, of) in fields.items():
+            added = described.field.add(name=field, number=number, label=kinds.LABEL_REPEATED)
+            if of is None:
+                added.type, added.label = kinds.TYPE_BYTES, kinds.LABEL_OPTIONAL
+            else:
+                added.type, added.type_name = kinds.TYPE_MESSAGE, f".footfall.door.{of}"
+
+    message("Parameter", key=(1, None))
+    message("Input", parameters=(4, "Parameter"))
+    message("Output", parameters=(2, "Parameter"))
+    message("Request", model_name=(1, None), inputs=(5, "Input"), outputs=(6, "Output"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("footfall.door.Request"))
+
+
+Request = _request()

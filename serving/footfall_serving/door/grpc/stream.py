@@ -1,0 +1,66 @@
+"""Stream: one call of a caller, whose messages are put together and judged."""
+
+from typing import cast
+
+from footfall_serving.door.grpc.inference import check
+from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.limits import MAX_BODY_BYTES, STREAM_BYTES
+
+PREFIX = 5
+"""Bytes before a message: whether it is compressed, and its length."""
+
+
+class Stream:
+    """`begun` once headers of the server's answer have passed, `ended` once the caller has sent all, `held` what it
+    takes up here and in the server, `refused` the reason that its caller is still to be told.
+    """
+
+    __slots__ = ("_message", "_need", "begun", "ended", "held", "refused", "since")
+
+    def __init__(self, *, ended: bool) -> None:
+        self._message: bytes | bytearray = b""
+        self._need = PREFIX
+        self.begun, self.ended = False, ended
+        self.held = STREAM_BYTES
+        self.refused: Refused | None = None
+        self.since: float | None = None
+        """When a message began that is not whole yet."""
+
+    def take(self, data: bytes, place: int, stop: int, now: float) -> None:
+        """Of a DATA frame; raises Refused where a message of it may not pass."""
+        while place < stop:
+            if not self._message and stop - place >= PREFIX:
+                whole = place + PREFIX + _length(data, place)
+                if whole <= stop:
+                    check(data[place + PREFIX : whole])
+                    self.held = STREAM_BYTES + whole - place
+                    place = whole
+                    continue
+            place = self._add(data, place, stop, now)
+
+    def _add(self, data: bytes, place: int, stop: int, now: float) -> int:
+        """To a message that came in parts; returns the place behind what was added."""
+        if not self._message:
+            self._message, self._need, self.since = bytearray(), PREFIX, now
+        message = cast(bytearray, self._message)
+        end = min(stop, place + self._need - len(message))
+        message += memoryview(data)[place:end]
+        self.held = STREAM_BYTES + len(message)
+        if len(message) == PREFIX == self._need:
+            self._need += _length(message, 0)
+        if len(message) == self._need:
+            check(bytes(memoryview(message)[PREFIX:]))
+            self._message, self.since = b"", None
+        return end
+
+
+def _length(data: bytes | bytearray, place: int) -> int:
+    """Of the message whose prefix is at `place`. Raises Refused."""
+    if data[place]:
+        raise Refused(Status.UNIMPLEMENTED, "compressed messages are not taken over gRPC: send it as it is")
+    length = int.from_bytes(data[place + 1 : place + PREFIX])
+    if length > MAX_BODY_BYTES:
+        raise Refused(
+            Status.RESOURCE_EXHAUSTED, f"the message is {length} bytes, at most {MAX_BODY_BYTES} are taken"
+        )
+    return length

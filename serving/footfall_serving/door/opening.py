@@ -1,0 +1,20 @@
+"""Opening: what a door is told when it is opened."""
+
+from dataclasses import dataclass
+
+Tls = tuple[str, str]
+"""Files of a certificate and its key."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The process to end with, the descriptors of the sockets to take requests on, the socket files that the server
+    listens on, and with what gRPC takes TLS.
+    """
+
+    parent: int
+    http: int
+    grpc: int
+    http_file: str
+    grpc_file: str
+    tls: Tls | None
