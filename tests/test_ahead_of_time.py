@@ -17,6 +17,8 @@ REGISTERS = 65_536
 """Of a multiprocessor."""
 # Every variant of head_dim 64, or those with most to keep in registers.
 HOPPER, TABLES = "d64 bf16", "d64 bf16 + position"
+CHIPS = [pytest.param(arch, marks=() if arch == 90 else pytest.mark.slow) for arch in ARCHITECTURES]
+"""Hopper in `make test`, the other chips in `make test-compile`."""
 
 
 @functools.cache
@@ -34,7 +36,7 @@ def named(rows: list[dict[str, float]], text: str) -> list[dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", CHIPS)
 def test_attention_runs_on_tensor_cores_within_the_chips_memory_and_spills_nothing(arch: int) -> None:
     instruction = {80: "mma_sync", 90: "wgmma", 100: "tcgen05"}[arch]
     for row in facts(arch, "attention", HOPPER if arch == 90 else TABLES):
@@ -45,7 +47,7 @@ def test_attention_runs_on_tensor_cores_within_the_chips_memory_and_spills_nothi
         assert row["stack"] == 0
 
 
-@pytest.mark.parametrize("arch", [90, 100])
+@pytest.mark.parametrize("arch", CHIPS[1:])
 def test_wide_heads_with_tables_spill_nothing_where_there_is_tensor_memory_access(arch: int) -> None:
     for row in facts(arch, "attention", "softmax d128 bf16 + position"):
         assert row["stack"] == 0

@@ -113,7 +113,7 @@ def test_an_action_that_never_comes_next_stays_finite(dataset: Dataset) -> None:
 
 
 def test_calibration_computes_by_the_implementation_it_is_told(dataset: Dataset) -> None:
-    model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation")
+    model, targets = overconfident(dataset), Targets.of(dataset, "leave_one_out", "validation", 8)
     calibrate(model, targets, CPU, "reference")
     with pytest.raises(InputError, match="head_dim is 8; there are kernels for 32, 64, 128"):
         calibrate(model, targets, CPU, "triton")

@@ -68,9 +68,14 @@ def test_every_engine_that_runs_here_is_measured_against_torch(
     check_measured(exported(tiny_checkpoint, tmp_path, engine=engine, precision=precision))
 
 
-def test_hstu_runs_in_onnxruntime_and_builds_in_tensorrt(dataset: Dataset, tmp_path: Path) -> None:
+def test_hstu_runs_in_onnxruntime(dataset: Dataset, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", dataset, seed=0, encoder="hstu")
     check_measured(exported(checkpoint, tmp_path / "repository"))
+
+
+@pytest.mark.slow
+def test_hstu_builds_in_tensorrt(dataset: Dataset, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", dataset, seed=0, encoder="hstu")
     plan = exported(checkpoint, tmp_path / "repository", engine="tensorrt").folder / PLAN_FILE
     assert plan.stat().st_size > 100_000
 

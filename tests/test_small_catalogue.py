@@ -1,6 +1,7 @@
 """Catalogues of 1, 2 and 3 items, from the log to the load test: a default length is cut to what there is."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from footfall_serving.canary import _agreement
 from footfall_serving.publish import publish
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
+from footfall_training.options import TrainOptions
+from footfall_training.train import train
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 SHOPS = [1, 3]
@@ -48,14 +51,14 @@ class Shop:
         (folder / "events.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
         self.dataset, self.repository = folder / "dataset", folder / "repository"
         prepare([folder / "events.csv"], self.dataset, PrepareOptions())
-        assert len(Dataset.open(self.dataset).items) == items
-        trained = footfall(
-            "train", self.dataset, "--out", folder / "checkpoint", "--epochs", "1", "--width", "16"
-        )
-        assert trained.returncode == 0, trained.stderr
-        for _ in range(2):
-            export(folder / "checkpoint", self.repository, ExportOptions())
-        publish(Repository(self.repository).version_folder(1))
+        dataset = Dataset.open(self.dataset)
+        assert len(dataset.items) == items
+        config = ModelConfig(items, len(dataset.actions), width=16)
+        train(dataset, folder / "checkpoint", config, TrainOptions(epochs=1))
+        export(folder / "checkpoint", self.repository, ExportOptions())
+        home = Repository(self.repository)
+        shutil.copytree(home.version_folder(1), home.version_folder(2))
+        publish(home.version_folder(1))
         self.ids = [f"i{number}" for number in range(items)]
 
 

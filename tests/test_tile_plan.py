@@ -96,13 +96,14 @@ def _buckets(query: int, key: int, start: int, history: int, case: Case) -> tupl
 
 
 def test_almost_every_tile_of_a_long_steady_history_is_uniform_or_stepped() -> None:
-    time = torch.arange(0, 3600 * 4096, 3600, dtype=torch.int32, device=DEVICE)
+    length = 2048
+    time = torch.arange(0, 3600 * length, 3600, dtype=torch.int32, device=DEVICE)
     tables = [torch.zeros(1, 32, device=DEVICE)] * 2
-    query = torch.zeros(4096, 1, 32, device=DEVICE)
-    offsets = torch.tensor([0, 4096], device=DEVICE)
+    query = torch.zeros(length, 1, 32, device=DEVICE)
+    offsets = torch.tensor([0, length], device=DEVICE)
     extras = Extras(None, torch.stack([time, time + 3600], 1), *tables)
     plan = plan_attention(
-        query, offsets, AttentionRules("silu", 1.0), 4096, extras, implementation="triton"
+        query, offsets, AttentionRules("silu", 1.0), length, extras, implementation="triton"
     ).parts
     assert isinstance(plan, TilePlan)
     for lists in (plan.by_query, plan.by_key):
