@@ -31,6 +31,7 @@ from footfall_training.evaluation.evaluation import evaluate
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.options import LossName, TrainOptions
+from footfall_training.state import STATE
 from footfall_training.train import Trainer, train
 
 FOOTFALL = Path(sys.executable).with_name("footfall")
@@ -240,6 +241,22 @@ def test_resuming_with_other_options_is_refused(ring: Dataset, tmp_path: Path) -
     trainer.save()
     with pytest.raises(InputError, match="seed 0, not 5"):
         train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1, seed=5), resume=True)
+
+
+@pytest.mark.parametrize(("written", "said"), [({}, 1), ({"format": 99}, 99)])  # the first said none
+def test_resuming_a_run_that_another_footfall_began_is_refused(
+    written: dict[str, int], said: int, ring: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c.training"
+    folder.mkdir()
+    Trainer(ring, folder, config(ring), TrainOptions(epochs=1)).save()
+    content = torch.load(folder / STATE, weights_only=True)
+    del content["format"]
+    torch.save(content | written, folder / STATE)
+    before = (folder / STATE).read_bytes()
+    with pytest.raises(InputError, match=f"{folder} holds an unfinished run of format {said}, this Footfall"):
+        train(ring, tmp_path / "c", config(ring), TrainOptions(epochs=1), resume=True)
+    assert (folder / STATE).read_bytes() == before
 
 
 @pytest.mark.parametrize("limit_bytes", [300, 20_000])  # the scalars meet the first, the state the second

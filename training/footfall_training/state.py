@@ -13,6 +13,9 @@ from footfall.errors import InputError
 from footfall.folder import writing
 
 STATE = "state.pt"
+FORMAT = 2
+"""Goes up when the same options train otherwise: other batches, losses, optimizer. 1, which states did not say, made
+batches of so many windows."""
 SAVED = "what was saved before is kept for --resume"
 
 
@@ -40,6 +43,7 @@ def save_state(
 ) -> None:
     """Write the state aside and rename it, so that a kill or a full disk at any instant leaves the previous one."""
     content = {
+        "format": FORMAT,
         "run": run,
         "state": vars(state),
         "model": model.state_dict(),
@@ -69,12 +73,17 @@ def load_state(
 ) -> TrainingState:
     """Restore what `save_state` wrote, if anything; otherwise a state at the beginning.
 
-    Raises InputError where `run` (data set, model and options) is not the run that was saved.
+    Raises InputError where it is of another format, or `run` (data set, model and options) is not the run saved.
     """
     path = folder / STATE
     if not path.exists():
         return TrainingState()
     content = torch.load(path, map_location="cpu", weights_only=True)
+    if (found := content.get("format", 1)) != FORMAT:
+        raise InputError(
+            f"{folder} holds an unfinished run of format {found}, this Footfall trains as format {FORMAT} says and"
+            " cannot go on with it; remove it, or finish it with the Footfall that began it"
+        )
     changed = [key for key in run if content["run"].get(key) != run[key]]
     if changed:
         key = changed[0]
