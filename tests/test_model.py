@@ -136,8 +136,8 @@ class ByParity(nn.Module):
         super().__init__()
         self.table = nn.Embedding(3, CONFIG.width, padding_idx=0)
 
-    def forward(self) -> Tensor:
-        kind = torch.cat([torch.zeros(1), torch.arange(30) % 2 + 1]).long()
+    def forward(self, item: Tensor) -> Tensor:
+        kind = torch.where(item == 0, 0, (item + 1) % 2 + 1)
         return nn.functional.embedding(kind, self.table.weight)
 
 
@@ -145,11 +145,13 @@ def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
     made, plain = model("softmax"), model("softmax")
     ids, feature = made.item_table().detach().clone(), ByParity()
     made.for_training(torch.zeros(31, dtype=torch.bool), [feature])
-    expected = nn.functional.normalize(ids + feature(), dim=1)
+    expected = nn.functional.normalize(ids + feature(torch.arange(31)), dim=1)
     torch.testing.assert_close(made.item_table(), expected)
     made.item_table()[1].sum().backward()  # type: ignore[no-untyped-call]
     assert feature.table.weight.grad is not None and feature.table.weight.grad[1].abs().sum() > 0
     states = made.encode(events(5, 3), "reference").detach()
+    few = torch.tensor([0, 4, 9, 30])
+    torch.testing.assert_close(made.item_table(few), expected[few])
     made.for_serving()
     assert made.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(made.item_table(), expected)
@@ -160,8 +162,8 @@ def test_serving_bakes_ids_and_features_into_the_plain_table() -> None:
 class OfOne(nn.Module):
     """Tells something of item 5 alone."""
 
-    def forward(self) -> Tensor:
-        return torch.zeros(31, CONFIG.width).index_fill(0, torch.tensor(5), 1.0)
+    def forward(self, item: Tensor) -> Tensor:
+        return (item == 5).float().unsqueeze(1).expand(-1, CONFIG.width)
 
 
 def test_listed_are_the_items_that_training_reads_and_those_that_a_feature_describes() -> None:

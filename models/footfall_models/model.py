@@ -88,11 +88,13 @@ class SequenceModel(nn.Module):
         inputs = replace(inputs, wait=wait, time=time)
         return inputs if self.mask_embedding is None else append_packed(inputs)
 
-    def encode(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
-        """Packed: float [events, width]."""
+    def encode(
+        self, inputs: PackedInputs, implementation: ImplementationName, table: Tensor | None = None
+    ) -> Tensor:
+        """Packed: float [events, width]. table: the rows that inputs.item are indices of; None: item_table()."""
         wait, time = self.known_waits(inputs.wait, inputs.time)
         layout = PackedLayout(replace(inputs, time=time), implementation, self.config.max_tokens)
-        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, inputs.position)
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, inputs.position, table)
 
     def encode_padded(
         self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
@@ -118,11 +120,19 @@ class SequenceModel(nn.Module):
         )
 
     def encode_in(
-        self, layout: Layout, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, position: Tensor
+        self,
+        layout: Layout,
+        item: Tensor,
+        action: Tensor,
+        gap: Tensor,
+        wait: Tensor,
+        position: Tensor,
+        table: Tensor | None = None,
     ) -> Tensor:
-        """Indices [...] of events that lie as `layout` says -> float [..., width]."""
+        """Indices [...] of events that lie as `layout` says -> float [..., width]; table as of `encode`."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
-        tables = (self.item_table(), *(embedding.weight for embedding in others))
+        table = self.item_table() if table is None else table
+        tables = (table, *(embedding.weight for embedding in others))
         scale = math.sqrt(self.config.width)
         if self.mask_embedding is None:
             tokens = layout.embed((item, action, gap, position), tables, scale)
@@ -136,10 +146,24 @@ class SequenceModel(nn.Module):
         states = self.final_norm(tokens + self.wait_embedding(wait))
         return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
 
-    def item_table(self) -> Tensor:
-        """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding."""
-        table: Tensor = self.item_embedding.weight
-        return table
+    def item_table(self, rows: Tensor | None = None) -> Tensor:
+        """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding.
+
+        rows int64 [items], in training: of these alone, each once, whose gradient is sparse; nothing else is touched.
+        """
+        if rows is None:
+            table: Tensor = self.item_embedding.weight
+            return table
+        made = self._made_rows()
+        unit = made[0]
+        assert isinstance(unit, ItemRows)
+        return unit.of(functional.embedding(rows, made.original, sparse=True), rows)
+
+    def item_ids(self) -> nn.Parameter:
+        """In training: the parameter [num_items + 1, width] that the rows of items are made of."""
+        ids = self._made_rows().original
+        assert isinstance(ids, nn.Parameter)
+        return ids
 
     def for_training(self, read: Tensor, features: Iterable[nn.Module] = ()) -> None:
         """From here on items are read and scored by rows of length 1, of ids and `features` (see ItemRows).
@@ -148,8 +172,14 @@ class SequenceModel(nn.Module):
         describes; the row of any other stays random, but as long as the rest, so that it would be near somebody.
         """
         rows = ItemRows(features)
-        self.item_listed.copy_(read | rows.described().to(read.device))
+        described = rows.described(torch.arange(len(read), device=self.item_listed.device))
+        self.item_listed.copy_(described | read.to(described.device))
         parametrize.register_parametrization(self.item_embedding, "weight", rows)
+
+    def _made_rows(self) -> parametrize.ParametrizationList:
+        made = self.item_embedding.get_submodule("parametrizations.weight")
+        assert isinstance(made, parametrize.ParametrizationList)
+        return made
 
     def for_serving(self) -> None:
         """After training: the rows become the plain weights that checkpoints and engines know."""

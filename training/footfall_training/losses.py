@@ -7,21 +7,24 @@ from torch import Tensor
 
 from footfall_kernels.implementations import ImplementationName
 from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
-from footfall_training.negatives import Negatives
 from footfall_training.options import LossName
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a loss may look at: states [scored, width] and the item table [num_items + 1, width], both of the
-    precision that is trained in; the item that came next, int64 [scored]; and where others are drawn from.
+    """What a loss may look at: states [scored, width] and rows of the item table [rows, width], padding the first,
+    both of the precision that is trained in; and as places among the rows, the item that came next, int64 [scored].
+
+    For a loss that DRAWS also those drawn for the batch, int64 [negatives], and log_q fp32 [rows], the log of each
+    row's expected count in a draw; its rows are those of the batch and the draw alone, not of the whole catalogue.
     """
 
     states: Tensor
     table: Tensor
     item: Tensor
-    negatives: Negatives
     implementation: ImplementationName
+    negative: Tensor | None = None
+    log_q: Tensor | None = None
 
 
 ItemLoss = Callable[[Choice], Tensor]
@@ -42,9 +45,11 @@ def sampled(choice: Choice) -> Tensor:
         choice.table,
         choice.item,
         implementation=choice.implementation,
-        negative=choice.negatives.draw(),
-        log_q=choice.negatives.log_expected,
+        negative=choice.negative,
+        log_q=choice.log_q,
     )
 
 
 LOSSES: dict[LossName, ItemLoss] = {"full": full, "sampled": sampled}
+DRAWS: frozenset[LossName] = frozenset({"sampled"})
+"""Those that compare with drawn items alone."""

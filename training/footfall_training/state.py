@@ -11,6 +11,7 @@ from torch import Tensor
 
 from footfall.errors import InputError
 from footfall.folder import writing
+from footfall_training.optimizers import Optimizers
 
 STATE = "state.pt"
 FORMAT = 2
@@ -38,7 +39,7 @@ def save_state(
     folder: Path,
     state: TrainingState,
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     run: dict[str, Any],
 ) -> None:
     """Write the state aside and rename it, so that a kill or a full disk at any instant leaves the previous one."""
@@ -47,7 +48,7 @@ def save_state(
         "run": run,
         "state": vars(state),
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": optimizers.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all(),
     }
@@ -68,7 +69,7 @@ def save_state(
 def load_state(
     folder: Path,
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     run: dict[str, Any],
 ) -> TrainingState:
     """Restore what `save_state` wrote, if anything; otherwise a state at the beginning.
@@ -92,7 +93,7 @@ def load_state(
             " the same options or remove it"
         )
     model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
+    optimizers.load_state_dict(content["optimizers"])
     torch.set_rng_state(content["random"])
     if content["cuda_random"]:
         torch.cuda.set_rng_state_all(content["cuda_random"])

@@ -28,13 +28,15 @@ from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.divergence import Diverged, DivergenceWatch, first_not_finite
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
-from footfall_training.losses import LOSSES, Choice
+from footfall_training.losses import DRAWS, LOSSES, Choice
 from footfall_training.moments import calibration_moments
 from footfall_training.negatives import Negatives
 from footfall_training.objectives import find_objective
+from footfall_training.optimizers import Optimizers
 from footfall_training.options import TrainOptions
 from footfall_training.progress import SCALARS_EVERY, TrainingProgress
 from footfall_training.state import SAVED, STATE, load_state, save_state
+from footfall_training.touched import Touched
 from footfall_training.warm_start import check_source, start_from
 
 NUM_SAMPLES = 256
@@ -121,15 +123,15 @@ class Trainer:
         self.model.to(self.device)
         self._is_warm = source is not None
         self.model.for_training(read)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
         train_end = dataset.split(options.split).train_end
         self.windows = Windows.cut(dataset.histories, train_end, config.max_length, objective)
         self.validation = Targets.of(dataset, options.split, "validation", options.validation_users)
         self.num_batches = self.windows.num_batches(options.batch_size)
         remember_waits(self.model, training)
-        self._negatives = Negatives(count, options.num_negatives, self.device)
+        # A loss that draws touches few items a step; then nothing in it passes over the table.
+        draws = options.loss in DRAWS
+        self._negatives = Negatives(count, options.num_negatives) if draws else None
+        self.optimizers = Optimizers(self.model, options, self.model.item_ids() if draws else None)
         self._identity = {
             "dataset": dataset.fingerprint,
             "from": source.weights_fingerprint if source else None,
@@ -139,7 +141,7 @@ class Trainer:
         self._watch = DivergenceWatch(
             ("item loss", *(f"{name} loss" for name in config.heads), "gradient"), self.device
         )
-        self.state = load_state(folder, self.model, self.optimizer, self._identity)
+        self.state = load_state(folder, self.model, self.optimizers, self._identity)
 
     def run(self) -> dict[str, Any]:
         """Train until the last epoch or until validation has not improved for `patience` epochs.
@@ -177,10 +179,10 @@ class Trainer:
         self.model.train()
         for batch in self.windows.epoch(options.batch_size, options.seed, state.epoch, skip=state.batch):
             progress.start_batch()
-            losses = self.step(batch.to(self.device))
+            losses = self.step(batch)
             state.batch += 1
             state.step += 1
-            rate = self.optimizer.param_groups[0]["lr"]
+            rate = options.learning_rate * self._rate(state.step - 1)
             progress.batch(state.epoch, state.step, len(batch.next_item), losses, rate)
             if state.step % SCALARS_EVERY == 0:  # where progress waits for the device anyway
                 self._check_finite()
@@ -190,29 +192,33 @@ class Trainer:
         state.epoch, state.batch = state.epoch + 1, 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of the weights; the losses before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * self._rate(self.state.step)
+        """One update of the weights by a batch on the host; the losses before it."""
         losses = self.losses(batch)
         others = [losses[name] for name in self.config.heads]
-        self.optimizer.zero_grad()
+        self.optimizers.zero_grad()
         torch.autograd.backward(losses["item"] + self.options.head_weight * sum(others))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-        self.optimizer.step()
+        norm = self.optimizers.step(self._rate(self.state.step))
         self._watch.look(self.state.step + 1, (*losses.values(), norm))
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The item loss of a batch, and each head's."""
+        """The item loss of a batch on the host, and each head's."""
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float32
-        # Cached, since input and output share one table of unit rows.
-        with parametrize.cached(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            hidden = self.model.encode(batch.inputs, self.implementation)
+        touched = Touched.by(batch, self._negatives).to(self.device)
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            table = self.model.item_table(touched.rows)  # of input and output
+            inputs = replace(batch.inputs, item=touched.read)
+            hidden = self.model.encode(inputs, self.implementation, table)
             if batch.scored is not None:
                 hidden = hidden[batch.scored]
-            table = self.model.item_table()
         choice = Choice(
-            hidden.to(dtype), table.to(dtype), batch.next_item, self._negatives, self.implementation
+            hidden.to(dtype),
+            table.to(dtype),
+            touched.target,
+            self.implementation,
+            touched.negative,
+            touched.log_q,
         )
         item = LOSSES[self.options.loss](choice)
         following = NextEvents(batch.next_item, batch.next_action)
@@ -259,7 +265,7 @@ class Trainer:
 
     def save(self) -> None:
         self._check_finite()
-        save_state(self.folder, self.state, self.model, self.optimizer, self._identity)
+        save_state(self.folder, self.state, self.model, self.optimizers, self._identity)
 
 
 def remember_waits(model: SequenceModel, training: Histories) -> None:
