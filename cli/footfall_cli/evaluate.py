@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from footfall_cli.output import JsonOption
+from footfall_data.dataset import SplitName
 from footfall_kernels.implementations import ImplementationName
 
 SHOWN = ("recall@1", "recall@10", "recall@100", "ndcg@10", "ndcg@100", "mrr@10")
@@ -15,7 +16,7 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `footfall train`.")],
     dataset: Annotated[Path, typer.Argument(help="A folder written by `footfall prepare`.")],
     split: Annotated[
-        Literal["leave_one_out", "time"] | None,
+        SplitName | None,
         typer.Option(help="How events are held out; left out: as the checkpoint was trained."),
     ] = None,
     part: Annotated[Literal["test", "validation"], typer.Option(help="Which held-out event.")] = "test",
