@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, newest
+from footfall_client import Client
 from footfall_data.dataset import Dataset
 from footfall_data.prepare import PrepareOptions, prepare
 from footfall_data.splits import training_histories
@@ -20,6 +21,8 @@ from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_export.export import ExportOptions, export
 from footfall_models.config import ModelConfig
+from footfall_serving.publish import publish
+from footfall_serving.server import running_server
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
@@ -144,6 +147,21 @@ def test_a_target_that_is_not_listed_ranks_last_and_engines_list_as_evaluation_r
         found = engine.score(batch)
         best = np.take_along_axis(scores, found.item_index[:-1, :OLD], axis=1)
         np.testing.assert_allclose(found.item_score[:-1, :OLD], best, atol=1e-4)
+
+
+def test_a_server_lists_nothing_that_was_never_read_not_even_as_a_candidate(
+    cold: Checkpoint, tmp_path: Path
+) -> None:
+    export(cold.folder, tmp_path, ExportOptions())
+    publish(Repository(tmp_path).version_folder(1))
+    with running_server(tmp_path) as state, Client(state.grpc_url, timeout=60) as client:
+        for history in ([], ["i3"], ["new7"]):
+            answer = client.recommend(history, k=60, exclude_seen=False)
+            assert {item.id for item in answer.items} == {f"i{number}" for number in range(OLD)}
+        answer = client.recommend(["i3"], candidates=["new7", "i4", "unheard of"])
+        assert [item.id for item in answer.items] == ["i4"]
+        scores = client.score(["i3"], ["new7", "i4"])
+        assert scores["new7"] is None and scores["i4"] is not None
 
 
 def test_a_warm_start_lists_what_its_source_read_and_takes_no_other_row(
