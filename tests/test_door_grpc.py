@@ -333,7 +333,7 @@ class FakeTransport:
     """Keeps what is written to the caller or to the server."""
 
     def __init__(self) -> None:
-        self.written, self.closed = b"", False
+        self.written, self.closed, self.reads = b"", False, True
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -345,9 +345,10 @@ class FakeTransport:
         return self.closed
 
     def pause_reading(self) -> None:
-        """The test sends nothing meanwhile."""
+        self.reads = False
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def frames(self) -> list[tuple[int, int]]:
         """Kinds and streams of what was written since the last time."""
@@ -495,6 +496,18 @@ def test_who_holds_most_is_refused_where_all_hold_too_much() -> None:
     for connection in (greedy, modest):
         connection.caller.connection_lost(None)
     assert callers.held == 0
+
+
+def test_who_does_not_read_is_not_read_and_the_server_neither() -> None:
+    door = pair()
+    assert (door.transport.reads, door.loop.transport.reads) == (True, True)
+    door.loop.line.pause_writing()
+    assert (door.transport.reads, door.loop.transport.reads) == (False, True)
+    door.caller.pause_writing()
+    door.loop.line.resume_writing()
+    assert (door.transport.reads, door.loop.transport.reads) == (False, False)
+    door.caller.resume_writing()
+    assert (door.transport.reads, door.loop.transport.reads) == (True, True)
 
 
 def test_calls_that_end_in_any_way_are_held_no_more() -> None:

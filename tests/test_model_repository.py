@@ -10,14 +10,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import (
-    ANSWER_SIGNATURE,
     COMPOSING_MODELS,
     ENGINE_INPUTS,
     ENSEMBLE,
     HEADS,
     MAX_BATCH,
     REQUEST,
-    REQUEST_SIGNATURE,
     USER_ID,
     engine_outputs,
     response,
@@ -99,18 +97,13 @@ def test_every_tensor_of_the_ensemble_comes_from_the_request_or_an_earlier_step(
 
 def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(committed: Path) -> None:
     config = parsed(committed / "ranker" / "config.pbtxt")
-    assert [x.name for x in config.input] == [
-        tensor.name for tensor in (*ENGINE_INPUTS, USER_ID, REQUEST_SIGNATURE)
-    ]
+    assert [x.name for x in config.input] == [tensor.name for tensor in (*ENGINE_INPUTS, USER_ID)]
     assert [x.name for x in config.input if x.optional] == [USER_ID.name]
-    assert [x.name for x in config.output] == [
-        tensor.name for tensor in (*engine_outputs(HEADS), ANSWER_SIGNATURE)
-    ]
+    assert [x.name for x in config.output] == [tensor.name for tensor in engine_outputs(HEADS)]
     assert config.HasField("dynamic_batching")
     assert {x.name for x in config.input if not x.allow_ragged_batch} == {
         "history_length",
         "user_id",
-        "request_signature",
     }
 
 
@@ -120,9 +113,7 @@ def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
     assert config.default_model_filename == "model.plan"
     assert not any(x.allow_ragged_batch for x in config.input)
     python = step_config("ranker", [3], "python", HEADS)
-    assert python.input.pop().name == REQUEST_SIGNATURE.name
     assert python.input.pop().name == USER_ID.name
-    assert python.output.pop().name == ANSWER_SIGNATURE.name
     for mine, theirs in zip([*config.input, *config.output], [*python.input, *python.output], strict=True):
         assert (mine.name, mine.data_type, list(mine.dims)) == (
             theirs.name,
@@ -165,7 +156,6 @@ def test_an_ensemble_answers_with_its_versions_heads_and_the_ranker_declares_tho
         "item_score",
         "action_probability",
         "user_vector",
-        "answer_signature",
     ]
     assert "action_probability" not in [x.name for x in ensemble.output]
     assert all("action_probability" not in step.output_map for step in ensemble.ensemble_scheduling.step)

@@ -113,11 +113,6 @@ HISTORY_COLUMNS = (
 """See history.ModelInput."""
 ENGINE_INPUTS = (*HISTORY_COLUMNS, HISTORY_LENGTH, EXCLUDED_INDEX, CANDIDATE_INDEX)
 
-REQUEST_SIGNATURE = Tensor("request_signature", "INT64", (2,))
-"""Preprocess's, of what it hands to the ranker."""
-ANSWER_SIGNATURE = Tensor("answer_signature", "INT64", (2,))
-"""The ranker's, of the list it hands to postprocess."""
-
 ITEM_INDEX = Tensor("item_index", "INT32", (-1,))
 ITEM_SCORE = Tensor("item_score", "FP32", (-1,))
 

@@ -9,7 +9,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import (
     ACTION_NAME,
-    ANSWER_SIGNATURE,
     COMPOSING_MODELS,
     ENGINE_INPUTS,
     ENSEMBLE,
@@ -22,7 +21,6 @@ from footfall.contract import (
     RANKER,
     RECOMMENDED_ID,
     REQUEST,
-    REQUEST_SIGNATURE,
     SCORE,
     TOP_K,
     USER_ID,
@@ -57,7 +55,7 @@ def step_config(step: str, versions: Sequence[int], backend: str, heads: Iterabl
         name=step,
         max_batch_size=MAX_BATCH,
         input=[_input(tensor, ragged=not native) for tensor in inputs],
-        output=[_output(tensor) for tensor in step_outputs(step, backend, heads)],
+        output=[_output(tensor) for tensor in step_outputs(step, heads)],
         # No queue delay: batches form while an instance is busy. 500 us in the ranker made a lone client wait
         # 0.9 ms longer (p50 4.2 to 5.1 ms) and 8 clients no shorter, on 2 busy CPU cores.
         dynamic_batching=pb.ModelDynamicBatching(),
@@ -92,7 +90,7 @@ def ensemble_config(
             model_name=step,
             model_version=version,
             input_map={tensor.name: tensor.name for tensor in step_inputs(step, backend)},
-            output_map={tensor.name: tensor.name for tensor in step_outputs(step, backend, heads)},
+            output_map={tensor.name: tensor.name for tensor in step_outputs(step, heads)},
         )
     for name, value in facts.items():
         config.parameters[name].string_value = value
@@ -100,21 +98,19 @@ def ensemble_config(
 
 
 def step_inputs(step: str, backend: str) -> tuple[Tensor, ...]:
-    """A composing model's; a plan that the server runs itself knows nothing of users and signatures."""
-    native = backend == "tensorrt"
+    """A composing model's; a plan that the server runs itself knows nothing of users."""
     return {
         PREPROCESS: REQUEST,
-        RANKER: ENGINE_INPUTS if native else (*ENGINE_INPUTS, USER_ID, REQUEST_SIGNATURE),
-        POSTPROCESS: (ITEM_INDEX, ITEM_SCORE, TOP_K, *(() if native else (ANSWER_SIGNATURE,))),
+        RANKER: ENGINE_INPUTS if backend == "tensorrt" else (*ENGINE_INPUTS, USER_ID),
+        POSTPROCESS: (ITEM_INDEX, ITEM_SCORE, TOP_K),
     }[step]
 
 
-def step_outputs(step: str, backend: str, heads: Iterable[str]) -> tuple[Tensor, ...]:
+def step_outputs(step: str, heads: Iterable[str]) -> tuple[Tensor, ...]:
     """A composing model's, of versions with those heads."""
-    native = backend == "tensorrt"
     return {
-        PREPROCESS: (*ENGINE_INPUTS, *(() if native else (REQUEST_SIGNATURE,))),
-        RANKER: (*engine_outputs(heads), *(() if native else (ANSWER_SIGNATURE,))),
+        PREPROCESS: ENGINE_INPUTS,
+        RANKER: engine_outputs(heads),
         POSTPROCESS: (RECOMMENDED_ID, SCORE, ACTION_NAME, MODEL_VERSION),
     }[step]
 

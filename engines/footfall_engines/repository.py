@@ -16,7 +16,6 @@ from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PR
 from footfall.errors import InputError
 from footfall.folder import placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
-from footfall_engines.signature import ensure_key
 from footfall_engines.version import Version, is_finished
 
 PROMOTIONS = ".promotions.jsonl"
@@ -107,7 +106,6 @@ class Repository:
             )
         known = [head for head in HEADS if any(head in version.heads for version in loaded)]
         configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
-        ensure_key(self.folder)
         _write({self.config_path(step): config_text(config) for step, config in configs.items()})
 
     def write_ensemble_config(self, live: Version) -> None:

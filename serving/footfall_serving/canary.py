@@ -63,7 +63,7 @@ def _ask(client: grpcclient.InferenceServerClient, version: Version, request: di
     }
     for step in COMPOSING_MODELS:
         inputs = step_inputs(step, version.backend)
-        outputs = step_outputs(step, version.backend, version.heads)
+        outputs = step_outputs(step, version.heads)
         sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
         try:
             answer = client.infer(

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from footfall.contract import ENGINE_INPUTS, REQUEST, REQUEST_SIGNATURE, USER_ID
-from footfall_engines.batch import NOBODY
-from footfall_engines.signature import Signer, request_parts
+from footfall.contract import ENGINE_INPUTS, REQUEST
 from footfall_serving.request import padded, read_request, to_indices
 from footfall_serving.steps.step import Step, read, write
 
@@ -17,7 +15,6 @@ class Preprocess(Step):
             "reason",
             ("unknown_item", "unknown_action"),
         )
-        self._signer = Signer(self.repository, "request")
         self.version.items.index(b"")  # builds the lookup before the first request
 
     def answer(self, request: Any) -> list[Any]:
@@ -29,9 +26,4 @@ class Preprocess(Step):
                 metric.increment(count)
         if self.version.backend == "tensorrt":
             indices = padded(indices, self.version.max_length)
-        written = [write(tensor, indices[tensor.name]) for tensor in ENGINE_INPUTS]
-        if self.version.backend == "tensorrt":  # the server runs the plan itself, which knows no signatures
-            return written
-        user = tensors[USER_ID.name]
-        signature = self._signer.sign(request_parts(indices, NOBODY if user is None else user[0, 0]))
-        return [*written, write(REQUEST_SIGNATURE, signature)]
+        return [write(tensor, indices[tensor.name]) for tensor in ENGINE_INPUTS]

@@ -8,13 +8,9 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from footfall.contract import (
-    ANSWER_SIGNATURE,
     CANDIDATE_INDEX,
     ENGINE_INPUTS,
     EXCLUDED_INDEX,
-    ITEM_INDEX,
-    ITEM_SCORE,
-    REQUEST_SIGNATURE,
     USER_ID,
     engine_outputs,
 )
@@ -27,7 +23,6 @@ from footfall_engines.batch import (
     unpad_list,
 )
 from footfall_engines.engine import load_engine
-from footfall_engines.signature import Signer, request_parts
 from footfall_serving.steps.step import Step, failure, read, read_row, write
 
 Row = dict[str, NDArray[Any]]
@@ -42,10 +37,6 @@ class Ranker(Step):
     def start(self) -> None:
         self._engine = load_engine(self.version)
         self._outputs = engine_outputs(self.version.heads)
-        self._requests, self._answers = (
-            Signer(self.repository, "request"),
-            Signer(self.repository, "answer"),
-        )
         self._computed, self._cached = self.counters(
             "footfall_history_events_total",
             "Events of requests' histories, computed or known from a request before.",
@@ -71,7 +62,6 @@ class Ranker(Step):
         row = {tensor.name: read_row(request, tensor) for tensor in ENGINE_INPUTS}
         user = read(request, USER_ID)
         row[USER_ID.name] = np.array([NOBODY], np.object_) if user is None else user[0]
-        self._requests.check(request_parts(row, row[USER_ID.name][0]), read_row(request, REQUEST_SIGNATURE))
         return row
 
     def _respond_all(self, rows: list[Row]) -> list[Any]:
@@ -92,15 +82,7 @@ class Ranker(Step):
         self._cached.increment(cached)
         self._computed.increment(len(batch.history.item) - cached)
         return [
-            pb_utils.InferenceResponse(
-                [
-                    *(write(tensor, scores[tensor.name][row]) for tensor in self._outputs),
-                    write(
-                        ANSWER_SIGNATURE,
-                        self._answers.sign([scores[ITEM_INDEX.name][row], scores[ITEM_SCORE.name][row]]),
-                    ),
-                ]
-            )
+            pb_utils.InferenceResponse([write(tensor, scores[tensor.name][row]) for tensor in self._outputs])
             for row in range(len(rows))
         ]
 

@@ -19,11 +19,10 @@ class Step:
     """A model of the server; `version` is the version folder beside it with the same number."""
 
     version: Version
-    repository: Path
 
     def initialize(self, args: dict[str, str]) -> None:
-        self.repository = Path(args["model_repository"]).parent
-        self.version = Version.open(self.repository / RANKER / args["model_version"])
+        repository = Path(args["model_repository"]).parent
+        self.version = Version.open(repository / RANKER / args["model_version"])
         self.config: dict[str, Any] = json.loads(args["model_config"])
         self.start()
 

@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._last_stream = 0
         self._held = 0
         self._closed = False
-        self._swallowed = 0
+        self._swallowed = self._pauses = 0
         self.streams: dict[int, Stream] = {}
         self.since = self._arriving = callers.loop.time()
 
@@ -76,12 +76,26 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def pause_writing(self) -> None:
+        """The caller does not read. Nor is it read then: each call that is refused waits for room here."""
+        self.pause_reading()
         if self._line is not None and not self._line.transport.is_closing():
             self._line.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.resume_reading()
         if self._line is not None and not self._line.transport.is_closing():
             self._line.transport.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Until as many calls of `resume_reading`."""
+        self._pauses += 1
+        if self._pauses == 1 and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._pauses -= 1
+        if not self._pauses and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def refuse_slow(self, began: float) -> None:
         if (self._early is not None or self._frames.waiting) and self._arriving < began:
@@ -111,7 +125,7 @@ class Connection(asyncio.Protocol):
         if not PREFACE.startswith(self._early[: len(PREFACE)]):
             self.close()
         elif len(self._early) >= len(PREFACE) and self._task is None:
-            self.transport.pause_reading()
+            self.pause_reading()
             self._task = self._callers.loop.create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -126,7 +140,7 @@ class Connection(asyncio.Protocol):
         assert self._early is not None
         early, self._early, self._line = bytes(self._early), None, line
         line.transport.write(PREFACE)
-        self.transport.resume_reading()
+        self.resume_reading()
         if len(early) > len(PREFACE):
             self.data_received(early[len(PREFACE) :])
 
@@ -235,12 +249,10 @@ class Line(asyncio.Protocol):
         self._connection.close()
 
     def pause_writing(self) -> None:
-        if not self._connection.transport.is_closing():
-            self._connection.transport.pause_reading()
+        self._connection.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self._connection.transport.is_closing():
-            self._connection.transport.resume_reading()
+        self._connection.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
