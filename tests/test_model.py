@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from footfall.errors import InputError
 from footfall_models.config import ModelConfig
@@ -58,6 +59,20 @@ def test_packed_and_padded_histories_give_the_same_states(encoder: EncoderName) 
         padded.append(torch.tensor([[end - start]]))
         alone = model(encoder).encode_padded(*padded)[0, : end - start]
         torch.testing.assert_close(packed[one], alone, atol=1e-4, rtol=1e-5)
+
+
+@both_encoders
+def test_the_states_that_are_asked_for_are_the_last_of_all(encoder: EncoderName) -> None:
+    made, inputs = model(encoder), events(5, 1, 12)
+    expected = made.encode(inputs, "reference")[inputs.offsets[1:] - 1]
+    torch.testing.assert_close(made.states(inputs, "reference"), expected, atol=1e-5, rtol=1e-5)
+    lengths = inputs.offsets.diff()
+    columns = (inputs.item, inputs.action, inputs.gap, inputs.wait, inputs.time)
+    item, action, gap, wait, time = (
+        pad_sequence(list(torch.split(column, lengths.tolist())), batch_first=True) for column in columns
+    )
+    got = made.states_padded(item, action, gap, wait, time, lengths.unsqueeze(1))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-5)
 
 
 @both_encoders

@@ -16,7 +16,7 @@ WARM_UP_PASSES = 3
 """As torch.cuda.make_graphed_callables does; the first of them compiles the kernels."""
 
 Pass = tuple[Tensor, Kept]
-"""Hidden states [events, width], and what a cache may keep of every layer."""
+"""The last states [users, width], and what a cache may keep of every layer."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class HistoryEncoder:
             }
             events = torch.from_numpy(np.flatnonzero(is_kept)).to(self._device)
             self.cache.storage.append(rows, events, kept, inputs.time[:, 0])
-        return hidden[inputs.offsets[1:] - 1]
+        return hidden[: len(visits)]  # behind them the users that pad a captured pass
 
     def _inputs(self, visits: list[Visit]) -> PackedInputs:
         """The events of each visit that are not cached, and what the model appends."""

@@ -69,18 +69,21 @@ class SequenceModel(nn.Module):
     def states(self, inputs: PackedInputs, implementation: ImplementationName) -> Tensor:
         """Packed: what comes next after each history, as a state [users, width]; of one without events it is none."""
         inputs = self.asked(inputs)
-        return self.encode(inputs, implementation)[inputs.offsets[1:] - 1]
+        layout = PackedLayout(inputs, implementation, self.config.max_tokens, last_only=True)
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, inputs.wait, inputs.position)
 
     def states_padded(
         self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
     ) -> Tensor:
         """The same of what `encode_padded` takes."""
+        wait, time = self.known_waits(wait, time)
         events = (item, action, gap, wait, time)
         if self.mask_embedding is not None:
-            events, length = append_padded((item, action, gap, *self.known_waits(wait, time)), length)
-        hidden = self.encode_padded(*events, length)
-        last = (length.long() - 1).clamp(min=0).unsqueeze(2).expand(-1, -1, hidden.shape[2])
-        return hidden.gather(1, last).squeeze(1)
+            events, length = append_padded(events, length)
+        item, action, gap, wait, time = events
+        position = torch.arange(item.shape[1], device=item.device)
+        layout = PaddedLayout(time, length, last_only=True)
+        return self.encode_in(layout, item, action, gap, wait, position).squeeze(1)
 
     def asked(self, inputs: PackedInputs) -> PackedInputs:
         """`inputs` as they are when the model is asked: without waits it has not met, with what it appends."""
@@ -129,7 +132,8 @@ class SequenceModel(nn.Module):
         position: Tensor,
         table: Tensor | None = None,
     ) -> Tensor:
-        """Indices [...] of events that lie as `layout` says -> float [..., width]; table as of `encode`."""
+        """Indices [...] of events that lie as `layout` says -> the states that are asked for [..., width]; table as
+        of `encode`."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
         table = self.item_table() if table is None else table
         tables = (table, *(embedding.weight for embedding in others))
@@ -143,7 +147,7 @@ class SequenceModel(nn.Module):
             tokens = tokens + is_mask.unsqueeze(-1) * (self.mask_embedding.weight * scale)
         tokens = self.dropout(tokens)
         tokens = self.blocks(tokens, layout)
-        states = self.final_norm(tokens + self.wait_embedding(wait))
+        states = self.final_norm(tokens + self.wait_embedding(layout.narrow().pick(wait)))
         return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
 
     def item_table(self, rows: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""attend_padded: attention of padded batches, the packed reference's arithmetic in operations that ONNX has."""
+"""attend_padded and attend_last_padded: attention of padded batches, in operations that ONNX has."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from footfall_kernels.attention.extras import Extras
 from footfall_kernels.attention.groups import is_plain
-from footfall_kernels.attention.pairs import look_up, number_pairs, pair_table, weigh
+from footfall_kernels.attention.pairs import look_up, number, number_pairs, pair_table, weigh
 from footfall_kernels.attention.rules import AttentionRules
 from footfall_kernels.buckets import bucket_by_comparison
 
@@ -34,6 +34,41 @@ def attend_padded(
         0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,
         device=query.device, time=time,
     )  # fmt: skip
+    wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
+    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias
+    return torch.matmul(weigh(scores, rules).to(value.dtype), value)
+
+
+def attend_last_padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    length: Tensor,
+    rules: AttentionRules,
+    *,
+    time: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+) -> Tensor:
+    """The rows of `attend_padded` that belong to each history's last event: [batch, heads, 1, head_dim].
+
+    query is of these events alone, [batch, heads, 1, head_dim]; length int [batch, 1] events of each history, where 0
+    counts as 1. Without window and prefix. The rest as there.
+    """
+    extras = Extras(None, time, position_bias, time_bias)
+    last = (length.long() - 1).clamp(min=0).unsqueeze(2)  # [batch, 1, 1]
+    distance = last - torch.arange(key.shape[2], device=key.device)
+    visible = distance >= 0
+    if is_plain(rules, extras):
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible.unsqueeze(1), scale=rules.scale
+        )
+    elapsed = None
+    if time is not None:
+        now = time[..., 1].gather(1, last.squeeze(2)).unsqueeze(2)
+        elapsed = now - time[:, None, :, 0]
+    pair = number(distance, elapsed, visible, extras.num_buckets, bucket_by_comparison)
     wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
     bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
     scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias

@@ -42,15 +42,27 @@ def number_pairs(
         visible = visible & ((distance < rules.window) | (column < rules.prefix))
     if history is not None:
         visible = visible & (column < history[:, None, None]) | (column == row)
+    elapsed = None if time is None else time[:, start:end, None, 1] - time[:, None, :end, 0]
+    pair = number(distance, elapsed, visible, num_buckets, bucket_of)
+    return pair if pair.dim() == 3 else pair[None]
+
+
+def number(
+    distance: Tensor,
+    elapsed: Tensor | None,
+    visible: Tensor,
+    num_buckets: tuple[int, int],
+    bucket_of: Callable[[Tensor, int], Tensor],
+) -> Tensor:
+    """Pairs by how many events and seconds lie between them, and whether they see each other: int64, broadcast."""
     num_position, num_time = num_buckets
     cell = torch.zeros_like(distance)
     if num_position:
         cell = bucket_of(distance, num_position) * max(num_time, 1)
     if num_time:
-        assert time is not None
-        cell = cell + bucket_of(time[:, start:end, None, 1] - time[:, None, :end, 0], num_time)
-    pair = torch.where(visible, cell, max(num_position, 1) * max(num_time, 1))
-    return pair if pair.dim() == 3 else pair[None]
+        assert elapsed is not None
+        cell = cell + bucket_of(elapsed, num_time)
+    return torch.where(visible, cell, max(num_position, 1) * max(num_time, 1))
 
 
 def pair_table(kind: Kind, position_bias: Tensor | None, time_bias: Tensor | None, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from footfall_models.config import ModelConfig
 from footfall_models.layouts.layout import Layout
@@ -15,10 +16,14 @@ layer's state after the last one, or nothing, so that a grown history is encoded
 
 
 class Encoder(nn.ModuleList):
-    """Layers that mix the tokens of each history, one after the other. state_width: of a state that is kept."""
+    """Layers that mix the tokens of each history, one after the other. state_width: of a state that is kept.
+
+    narrows: whether a layer computes the states alone that its layout picks, and not all of them.
+    """
 
     sees: ClassVar[Sees]
     keeps: ClassVar[Keeps]
+    narrows: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(self.layer(config, number) for number in range(config.num_layers))
@@ -29,9 +34,31 @@ class Encoder(nn.ModuleList):
         raise NotImplementedError
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        for layer in self:
+        """The states that are asked for: [..., width] of the tokens that the narrowed layout picks."""
+        *layers, last = self
+        for layer in layers:
             tokens = layer(tokens, layout)
-        return tokens
+        narrow = layout.narrow()
+        states: Tensor = last(tokens, narrow) if self.narrows else narrow.pick(last(tokens, layout))
+        return states
+
+
+def project(
+    linear: nn.Linear, tokens: Tensor, layout: Layout, picked: tuple[bool, ...], num_heads: int
+) -> tuple[Tensor, ...]:
+    """Parts of `linear`, one an entry of `picked`, as [..., heads, head_dim]; where that is true, of the tokens alone
+    that `layout` picks.
+    """
+    few = layout.pick(tokens)
+    if few is tokens:
+        return split_heads(linear(tokens), len(picked), num_heads)
+    width = linear.out_features // len(picked)
+    parts: list[Tensor] = []
+    for number, is_picked in enumerate(picked):
+        rows = slice(number * width, (number + 1) * width)
+        part = functional.linear(few if is_picked else tokens, linear.weight[rows], linear.bias[rows])
+        parts += split_heads(part, 1, num_heads)
+    return tuple(parts)
 
 
 def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:

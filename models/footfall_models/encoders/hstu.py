@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from footfall_kernels.attention.rules import AttentionRules
 from footfall_models.config import ModelConfig
-from footfall_models.encoders.encoder import Encoder, split_heads
+from footfall_models.encoders.encoder import Encoder, project
 from footfall_models.layouts.layout import Layout, QueryKeyValue
 
 TIME_BUCKETS = 32
@@ -33,18 +33,20 @@ class HstuLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        projected = functional.silu(self.gate_value_query_key(self.norm(tokens)))
-        gate, value, query, key = split_heads(projected, 4, self.num_heads)
+        normed, picked = self.norm(tokens), (True, False, True, False)
+        parts = project(self.gate_value_query_key, normed, layout, picked, self.num_heads)
+        gate, value, query, key = map(functional.silu, parts)
         tables = (table.float() for table in (self.position_bias, self.time_bias))
         mixed = layout.attend(self.layer, QueryKeyValue(query, key, value, self.rules, *tables))
         gated = self.mixed_norm(mixed.flatten(-2)) * gate.flatten(-2)
-        output: Tensor = tokens + self.dropout(self.out(gated))
+        output: Tensor = layout.pick(tokens) + self.dropout(self.out(gated))
         return output
 
 
 class HstuEncoder(Encoder):
     sees = "past"
     keeps = "keys and values"
+    narrows = True
 
     def layer(self, config: ModelConfig, number: int) -> HstuLayer:
         return HstuLayer(config, number)

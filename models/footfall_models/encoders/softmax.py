@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from footfall_kernels.attention.rules import AttentionRules
 from footfall_models.config import ModelConfig
-from footfall_models.encoders.encoder import Encoder, split_heads
+from footfall_models.encoders.encoder import Encoder, project
 from footfall_models.layouts.layout import Layout, QueryKeyValue
 
 
@@ -25,9 +25,10 @@ class SoftmaxLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        query, key, value = split_heads(self.query_key_value(self.attention_norm(tokens)), 3, self.num_heads)
+        normed, picked = self.attention_norm(tokens), (True, False, False)
+        query, key, value = project(self.query_key_value, normed, layout, picked, self.num_heads)
         mixed = layout.attend(self.layer, QueryKeyValue(query, key, value, self.rules)).flatten(-2)
-        tokens = tokens + self.dropout(self.attention_out(mixed))
+        tokens = layout.pick(tokens) + self.dropout(self.attention_out(mixed))
         output: Tensor = tokens + self.dropout(self.feed_forward(tokens))
         return output
 
@@ -35,6 +36,7 @@ class SoftmaxLayer(nn.Module):
 class SoftmaxEncoder(Encoder):
     sees = "past"
     keeps = "keys and values"
+    narrows = True
 
     def layer(self, config: ModelConfig, number: int) -> SoftmaxLayer:
         return SoftmaxLayer(config, number)

@@ -19,10 +19,10 @@ Layers = Sequence[PagedCache] | Sequence[Tensor]
 
 
 class KeepingLayout(PackedLayout):
-    """Whole histories; `kept` is what a cache may keep of the pass."""
+    """Whole histories, of which the last states are asked for; `kept` is what a cache may keep of the pass."""
 
     def __init__(self, inputs: PackedInputs, implementation: ImplementationName, max_length: int) -> None:
-        super().__init__(inputs, implementation, max_length)
+        super().__init__(inputs, implementation, max_length, last_only=True)
         self.kept: Kept = []
 
     def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
@@ -50,7 +50,7 @@ class ReturningLayout(KernelLayout):
         sequences: Sequence[int],
         most: int,
     ) -> None:
-        super().__init__(inputs, implementation)
+        super().__init__(inputs, implementation, last_only=True)
         self.kept: Kept = []
         self._layers = layers
         self._shape = (len(sequences), most)
@@ -64,10 +64,11 @@ class ReturningLayout(KernelLayout):
         assert isinstance(past, PagedCache), "the encoder attends, so it keeps keys and values"
         self.kept.append((parts.key, parts.value))
         rules = parts.rules
+        cell = self.pick(self._cell)
         mixed = decode_attention(
-            self._pad(parts.query),
-            self._pad(parts.key),
-            self._pad(parts.value),
+            self._pad(parts.query, cell),
+            self._pad(parts.key, self._cell),
+            self._pad(parts.value, self._cell),
             past,
             implementation=self.implementation,
             kind=rules.kind,
@@ -76,10 +77,10 @@ class ReturningLayout(KernelLayout):
             normaliser=rules.normaliser,
             position_bias=parts.position_bias,
             time_bias=parts.time_bias,
-            time=None if parts.time_bias is None else self._pad(self.inputs.time),
+            time=None if parts.time_bias is None else self._pad(self.inputs.time, self._cell),
             sequences=self._sequences,
         )
-        return mixed.flatten(0, 1).index_select(0, self._cell)
+        return mixed.flatten(0, 1).index_select(0, cell)
 
     def scan(self, layer: int, cell: Cell, tokens: Tensor, width: int) -> Tensor:
         past = self._layers[layer]
@@ -93,7 +94,7 @@ class ReturningLayout(KernelLayout):
             "a shift reads tokens that no cache keeps, so an encoder that shifts keeps nothing"
         )
 
-    def _pad(self, packed: Tensor) -> Tensor:
-        """[events, ...] -> [users, most, ...]; what is behind a user's events, nobody's result depends on."""
+    def _pad(self, packed: Tensor, cell: Tensor) -> Tensor:
+        """[tokens, ...] -> [users, most, ...], each to its cell; on what is in the others nobody's result depends."""
         cells = packed.new_zeros(self._shape[0] * self._shape[1], *packed.shape[1:])
-        return cells.index_copy(0, self._cell, packed).view(*self._shape, *packed.shape[1:])
+        return cells.index_copy(0, cell, packed).view(*self._shape, *packed.shape[1:])

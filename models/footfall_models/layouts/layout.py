@@ -46,3 +46,14 @@ class Layout(Protocol):
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
         """The token `distance` events earlier in the same history, later where that is negative; 0 beyond its begin
         and end: as `tokens` [..., width]."""
+
+    def narrow(self) -> "Layout":
+        """For the last layer, of which not every state may be asked: what `pick` picks are the tokens whose are, and
+        `attend` takes queries of these alone. Where every state is asked for, the layout itself.
+
+        In ONNX Runtime on one core 200 events take 0.60 ms so instead of 1.55, 8 times 200 take 4.8 instead of 14.0
+        (softmax, 8,140 items, width 128, 2 layers); HSTU gains little, whose pairs' numbers cost more.
+        """
+
+    def pick(self, tokens: Tensor) -> Tensor:
+        """The tokens whose states are asked for: [..., any], all of them but in a layout made by `narrow`."""

@@ -1,10 +1,14 @@
 """PackedLayout: whole histories, one behind the other, worked on by footfall_kernels."""
 
+from copy import copy
+from typing import Self
+
 import torch
 from torch import Tensor
 
 from footfall_kernels.attention.attention import AttentionPlan, attention, plan_attention
 from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.last import attend_last
 from footfall_kernels.embed_events.embed_events import embed_events
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.inputs import PackedInputs
@@ -12,25 +16,61 @@ from footfall_models.layouts.layout import Cell, QueryKeyValue
 
 
 class KernelLayout:
-    """Tokens [events, ...] of packed `inputs`, worked on by footfall_kernels."""
+    """Tokens [events, ...] of packed `inputs`, worked on by footfall_kernels.
 
-    def __init__(self, inputs: PackedInputs, implementation: ImplementationName) -> None:
+    last_only: of the last layer, the states of each history's last token alone are asked for.
+    """
+
+    def __init__(
+        self, inputs: PackedInputs, implementation: ImplementationName, *, last_only: bool = False
+    ) -> None:
         self.inputs, self.implementation = inputs, implementation
+        self._last_only = last_only
+        self._picked: Tensor | None = None
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events(*indices, *tables, implementation=self.implementation, scale=scale)
+
+    def narrow(self) -> Self:
+        if not self._last_only:
+            return self
+        narrow = copy(self)
+        narrow._picked = (self.inputs.offsets[1:] - 1).clamp(min=0)
+        return narrow
+
+    def pick(self, tokens: Tensor) -> Tensor:
+        """[events, ...] -> [histories, ...] where narrowed; of a history without events it means nothing."""
+        return tokens if self._picked is None else tokens.index_select(0, self._picked)
 
 
 class PackedLayout(KernelLayout):
     """Whole histories, none longer than max_length."""
 
-    def __init__(self, inputs: PackedInputs, implementation: ImplementationName, max_length: int) -> None:
-        super().__init__(inputs, implementation)
+    def __init__(
+        self,
+        inputs: PackedInputs,
+        implementation: ImplementationName,
+        max_length: int,
+        *,
+        last_only: bool = False,
+    ) -> None:
+        super().__init__(inputs, implementation, last_only=last_only)
         self._max_length = max_length
         self._plan: AttentionPlan | None = None
 
     def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
         rules, offsets, time = parts.rules, self.inputs.offsets, self.inputs.time
+        if self._picked is not None:
+            return attend_last(
+                parts.query,
+                parts.key,
+                parts.value,
+                offsets,
+                rules,
+                time=time,
+                position_bias=parts.position_bias,
+                time_bias=parts.time_bias,
+            )
         if self._plan is None:  # of the first layer, for all
             extras = Extras(None, time, parts.position_bias, parts.time_bias)
             self._plan = plan_attention(

@@ -1,13 +1,13 @@
 """PaddedLayout: what the graph of an engine runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.nn import functional
 
-from footfall_kernels.attention.padded import attend_padded
+from footfall_kernels.attention.padded import attend_last_padded, attend_padded
 from footfall_kernels.embed_events import reference as embed_events_reference
 from footfall_models.layouts.layout import Cell, QueryKeyValue
 
@@ -15,26 +15,42 @@ from footfall_models.layouts.layout import Cell, QueryKeyValue
 @dataclass(frozen=True)
 class PaddedLayout:
     """Tokens [users, length, ...] filled from the left, time int32 [users, length, 2], how many are real int
-    [users, 1]; only what ONNX can express."""
+    [users, 1]; only what ONNX can express.
+
+    last_only: of the last layer, the states of each history's last token alone are asked for; picks: for that layer.
+    """
 
     time: Tensor
     length: Tensor
+    last_only: bool = False
+    picks: bool = False
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events_reference.embed(indices, tables, scale)
 
     def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
         query, key, value = (part.transpose(1, 2) for part in (parts.query, parts.key, parts.value))
-        mixed = attend_padded(
-            query,
-            key,
-            value,
-            parts.rules,
-            time=self.time,
-            position_bias=parts.position_bias,
-            time_bias=parts.time_bias,
-        )
+        biases = {
+            "time": self.time,
+            "position_bias": parts.position_bias,
+            "time_bias": parts.time_bias,
+        }
+        if self.picks:
+            mixed = attend_last_padded(query, key, value, self.length, parts.rules, **biases)
+        else:
+            mixed = attend_padded(query, key, value, parts.rules, **biases)
         return mixed.transpose(1, 2)
+
+    def narrow(self) -> "PaddedLayout":
+        return replace(self, picks=self.last_only)
+
+    def pick(self, tokens: Tensor) -> Tensor:
+        """[users, length, ...] -> [users, 1, ...] where narrowed."""
+        if not self.picks:
+            return tokens
+        last = (self.length.long() - 1).clamp(min=0)
+        shape = tokens.shape[2:]
+        return tokens.gather(1, last.view(-1, 1, *(1 for _ in shape)).expand(-1, -1, *shape))
 
     def scan(self, layer: int, cell: Cell, tokens: Tensor, width: int) -> Tensor:
         """As one Scan of ONNX, with the length left free."""
