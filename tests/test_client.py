@@ -21,9 +21,11 @@ from footfall_client import (
     Event,
     FootfallClientError,
     InvalidRequest,
+    Overloaded,
     Unauthorized,
     Unavailable,
 )
+from footfall_client._budget import RetryBudget
 from footfall_client._calls import Attempts
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
@@ -203,15 +205,28 @@ def test_a_server_that_comes_up_meanwhile_is_reached_by_a_retry(server: ServerSt
 
 def test_only_unavailability_is_retried_and_never_past_the_deadline() -> None:
     with pytest.raises(InvalidRequest):
-        Attempts(timeout=5, retries=3).delay_after(InvalidRequest("bad"))
-    attempts = Attempts(timeout=60, retries=3)
+        Attempts(5, 3, RetryBudget()).delay_after(InvalidRequest("bad"))
+    attempts = Attempts(60, 3, RetryBudget())
     delays = [attempts.delay_after(Unavailable("gone")) for _ in range(3)]
     assert delays[0] < 0.06
     assert delays[2] > delays[0]
     with pytest.raises(Unavailable):
         attempts.delay_after(Unavailable("gone"))
     with pytest.raises(Unavailable):
-        Attempts(timeout=0.01, retries=3).delay_after(Unavailable("gone"))
+        Attempts(0.01, 3, RetryBudget()).delay_after(Unavailable("gone"))
+
+
+def test_refusals_for_overload_are_tried_again_until_they_outweigh_the_answers() -> None:
+    budget, tried = RetryBudget(), 0
+    with pytest.raises(Overloaded):
+        for _ in range(1000):
+            assert Attempts(60, 1, budget).delay_after(Overloaded("full")) > 0
+            tried += 1
+    assert tried == 128
+    assert Attempts(60, 1, budget).delay_after(Unavailable("gone")) > 0
+    for _ in range(30):
+        budget.answered()
+    assert Attempts(60, 1, budget).delay_after(Overloaded("full")) > 0
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from typing import Any
 import grpc
 import pytest
 
+from footfall.contract import OVERLOADED
 from footfall_client import (
     AsyncClient,
     Client,
     FootfallClientError,
     InvalidRequest,
     ModelNotReady,
+    Overloaded,
     ServerError,
     Unavailable,
 )
@@ -117,6 +119,14 @@ def test_only_what_the_server_calls_unavailable_is_tried_again(
     with SERVERS[protocol](status, message, calls) as url:
         both_clients(url, protocol, expected, message)
     assert len(calls) == 2 * attempts
+
+
+@pytest.mark.parametrize(("protocol", "status"), [("grpc", "UNAVAILABLE"), ("http", "503")])
+def test_too_many_at_once_is_told_in_one_sentence_and_tried_again(protocol: Protocol, status: str) -> None:
+    calls: list[str] = []
+    with SERVERS[protocol](status, OVERLOADED, calls) as url:
+        both_clients(url, protocol, Overloaded, f"^{url}: {OVERLOADED}$")
+    assert len(calls) == 2 * (RETRIES + 1)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -21,10 +21,10 @@ from raw_grpc import INFER, STREAM_INFER, RawGrpc, message
 from test_door import FakeLoop, door_of
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from footfall.contract import COMPOSING_MODELS, GRPC_KEY_HEADER
+from footfall.contract import COMPOSING_MODELS, GRPC_KEY_HEADER, OVERLOADED
 from footfall_client import Client
 from footfall_serving.door.callers import Callers
-from footfall_serving.door.grpc.connection import Connection, Line
+from footfall_serving.door.grpc.connection import Connection
 from footfall_serving.door.grpc.frames import (
     ACK,
     CONTINUATION,
@@ -41,6 +41,7 @@ from footfall_serving.door.grpc.frames import (
     frame,
 )
 from footfall_serving.door.grpc.inference import check
+from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_FRAME_BYTES, MAX_HELD_BYTES, MAX_SECONDS
 from footfall_serving.server import ServeOptions, running_server
@@ -519,6 +520,38 @@ def test_calls_that_end_in_any_way_are_held_no_more() -> None:
     for last in (frame(RST_STREAM, 0, 3, bytes(4)), frame(HEADERS, END_HEADERS | END_STREAM, 5, b"")):
         door.loop.line.data_received(last)
     assert (door.callers.held, door.caller.busy) == (0, False)
+
+
+ASKS = message(inference().SerializeToString())
+
+
+def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_kind_makes_room() -> None:
+    callers = Callers(cast(Any, FakeLoop()), max_inferences=3)
+    door, other = pair(callers), pair(callers)
+    for stream in (1, 3, 5):
+        door.asks(stream, ASKS)
+    other.asks(1, ASKS[:-1], ASKS[-1:])
+    other.asks(3, message(b"is it ready"))
+    assert other.loop.transport.frames() == [
+        (HEADERS, 1),
+        (DATA, 1),
+        (RST_STREAM, 1),
+        (PING, 0),
+        *[(HEADERS, 3), (DATA, 3)],
+    ]
+    assert other.pongs(1) == Refused(Status.UNAVAILABLE, OVERLOADED).answer(1, begun=False, ended=False)
+    door.loop.line.data_received(frame(DATA, 0, 1, b"answer"))
+    assert callers.inferences == 2
+    door.asks(1, ASKS)  # again on the same stream
+    assert callers.inferences == 3
+    door.caller.data_received(frame(RST_STREAM, 0, 1, bytes(4)))
+    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 3, b""))
+    assert callers.inferences == 1
+    other.asks(5, ASKS)
+    assert callers.inferences == 2
+    for connection in (door, other):
+        connection.caller.connection_lost(None)
+    assert (callers.inferences, callers.held) == (0, 0)
 
 
 def test_a_door_that_dies_or_is_stopped_is_opened_again_for_grpc_too(

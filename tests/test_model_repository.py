@@ -15,13 +15,14 @@ from footfall.contract import (
     ENSEMBLE,
     HEADS,
     MAX_BATCH,
+    MAX_INFERENCES,
     REQUEST,
     USER_ID,
     engine_outputs,
     response,
 )
 from footfall.errors import InputError
-from footfall_engines.model_configs import step_config
+from footfall_engines.model_configs import MAX_QUEUE, step_config
 from footfall_engines.repository import Repository, write_reference
 from footfall_engines.version import Version
 
@@ -67,6 +68,12 @@ def test_every_config_parses_and_names_its_model(committed: Path, model: str) ->
     config = parsed(committed / model / "config.pbtxt")
     assert config.name == model
     assert config.max_batch_size == MAX_BATCH
+
+
+@pytest.mark.parametrize("step", COMPOSING_MODELS)
+def test_the_queue_of_a_step_is_bounded_beyond_what_the_door_lets_through(committed: Path, step: str) -> None:
+    policy = parsed(committed / step / "config.pbtxt").dynamic_batching.default_queue_policy
+    assert policy.max_queue_size == MAX_QUEUE > MAX_INFERENCES
 
 
 def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step(committed: Path) -> None:

@@ -128,10 +128,11 @@ def test_other_addresses_of_the_machine_are_not_listened_on(server: ServerState)
     [
         ({"http_port": 99999}, "http port 99999 is not in 0..65535"),
         ({"metrics_port": -4}, "metrics port -4 is not in 0..65535"),
+        ({"max_inferences": 0}, "max inferences 0 must be at least 1"),
         ({"http_port": 8001}, "http and grpc cannot both have port 8001"),
     ],
 )
-def test_ports_that_cannot_be_are_refused(options: dict[str, int], sentence: str) -> None:
+def test_options_that_cannot_be_are_refused(options: dict[str, int], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         ServeOptions(**options)  # type: ignore[arg-type]
 

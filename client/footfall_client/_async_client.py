@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from footfall_client import _settings
+from footfall_client._budget import RetryBudget
 from footfall_client._calls import Attempts, Call, Calls, Flow
 from footfall_client._codec import History
 from footfall_client._connection import Connection
@@ -39,6 +40,7 @@ class AsyncClient:
         self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {})
         self._connection = Connection(self._settings, asynchronous=True)
         self._calls = Calls()
+        self._budget = RetryBudget()
 
     async def recommend(
         self,
@@ -85,7 +87,7 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, flow: Flow[Result]) -> Result:
-        attempts = Attempts(self._settings.timeout, self._settings.retries)
+        attempts = Attempts(self._settings.timeout, self._settings.retries, self._budget)
         try:
             call = next(flow)
             while True:
@@ -104,10 +106,13 @@ class AsyncClient:
             try:
                 timeout = attempts.remaining()
                 answer = await asyncio.wait_for(self._connection.invoke(call, timeout), timeout)
-                return self._connection.plain(call, answer)
+                answer = self._connection.plain(call, answer)
             except self._connection.errors as error:
                 translated = translate(error, self._settings.url)
                 try:
                     await asyncio.sleep(attempts.delay_after(translated))
                 except FootfallClientError as final:
                     raise final from error
+            else:
+                self._budget.answered()
+                return answer

@@ -12,11 +12,13 @@ from random import uniform
 from typing import Any, Literal, TypeVar
 
 from footfall_client import _checks
+from footfall_client._budget import RetryBudget
 from footfall_client._codec import History, ServedModel, Tensors, decode, encode, version_of
 from footfall_client._exceptions import (
     DeadlineExceeded,
     FootfallClientError,
     InvalidRequest,
+    Overloaded,
     Unavailable,
 )
 from footfall_client._types import ModelState, Recommendation
@@ -98,10 +100,11 @@ def _parts(candidates: list[str], size: int) -> list[list[str]]:
 
 @dataclass
 class Attempts:
-    """When to try a call again: only where an error is transient, and only within the deadline."""
+    """When to try a call again: only where an error is transient, and only within the deadline and the budget."""
 
     timeout: float
     retries: int
+    budget: RetryBudget
     _tried: int = 0
     _began: float = field(default_factory=time.monotonic)
 
@@ -117,6 +120,7 @@ class Attempts:
         delay: float = min(FIRST_DELAY_S * 2**self._tried, LARGEST_DELAY_S) * uniform(0.5, 1.0)
         self._tried += 1
         in_time = delay < self.timeout - (time.monotonic() - self._began)
-        if not error.transient or self._tried > self.retries or not in_time:
+        affordable = not isinstance(error, Overloaded) or self.budget.refused()
+        if not error.transient or self._tried > self.retries or not in_time or not affordable:
             raise error
         return delay

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from footfall_client import _settings
+from footfall_client._budget import RetryBudget
 from footfall_client._calls import Attempts, Call, Calls, Flow
 from footfall_client._codec import History
 from footfall_client._connection import Connection
@@ -24,8 +25,9 @@ class Client:
     After a fork of the process, both go on with it; over gRPC, the parent's calls must have ended before the fork.
 
     url: host:port of the server's gRPC or HTTP endpoint. timeout: seconds a method may take, retries included.
-    retries: further attempts, only where nobody was there to take the request. tls: True, or the PEM file of the
-    root that signed the server's certificate. key: of the repository API, which `models` needs.
+    retries: further attempts after growing pauses, only where the request was not taken: nobody was there, or too
+    many wait. tls: True, or the PEM file of the root that signed the server's certificate. key: of the repository
+    API, which `models` needs.
 
         with Client("127.0.0.1:8001") as client:
             client.recommend(["item 1", Event("item 2", "cart")], k=10).items
@@ -45,6 +47,7 @@ class Client:
         self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {})
         self._connection = Connection(self._settings, asynchronous=False)
         self._calls = Calls()
+        self._budget = RetryBudget()
 
     def recommend(
         self,
@@ -104,7 +107,7 @@ class Client:
         self.close()
 
     def _run(self, flow: Flow[Result]) -> Result:
-        attempts = Attempts(self._settings.timeout, self._settings.retries)
+        attempts = Attempts(self._settings.timeout, self._settings.retries, self._budget)
         try:
             call = next(flow)
             while True:
@@ -122,10 +125,13 @@ class Client:
         while True:
             try:
                 timeout = attempts.remaining()
-                return self._connection.plain(call, self._connection.invoke(call, timeout))
+                answer = self._connection.plain(call, self._connection.invoke(call, timeout))
             except self._connection.errors as error:
                 translated = translate(error, self._settings.url)
                 try:
                     time.sleep(attempts.delay_after(translated))
                 except FootfallClientError as final:
                     raise final from error
+            else:
+                self._budget.answered()
+                return answer

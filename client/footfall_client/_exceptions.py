@@ -6,6 +6,7 @@ FootfallClientError
   +-- DeadlineExceeded    no answer within the timeout
   +-- Unavailable         nobody answers at the address, or the server takes no requests; tried again first
   |     +-- ModelNotReady the server is there, the model is not; tried again where the server says UNAVAILABLE
+  |     +-- Overloaded    as many inferences are under way as the server takes; tried again
   +-- ServerError         the server failed on the request
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
+from footfall.contract import OVERLOADED
 from footfall.errors import FootfallError
 
 
@@ -47,6 +49,10 @@ class ModelNotReady(Unavailable):
     def __init__(self, message: str, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class Overloaded(Unavailable):
+    """As many inferences are under way as the server takes; it has done nothing of this one."""
 
 
 class ServerError(FootfallClientError):
@@ -85,6 +91,8 @@ def _of_status(error: InferenceServerException, url: str) -> FootfallClientError
         return Unauthorized(f"{url} wants another key for this call: {message}")
     if "is not ready" in message or "unknown model" in message:
         return ModelNotReady(f"{url}: {message}", transient=status in UNAVAILABLE)
+    if OVERLOADED in message and status in UNAVAILABLE:
+        return Overloaded(f"{url}: {message}")
     if status == "StatusCode.DEADLINE_EXCEEDED" or "Deadline Exceeded" in message:
         return DeadlineExceeded(f"no answer from {url} in time")
     if status == "StatusCode.UNAVAILABLE":

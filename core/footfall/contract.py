@@ -34,6 +34,10 @@ DEFAULT_MAX_TOP_K = 100
 
 MAX_BATCH = 64
 """Requests a model of the server takes at once."""
+MAX_INFERENCES = 2 * MAX_BATCH
+"""Inferences under way at once, of all callers: one batch is computed while the next one forms."""
+OVERLOADED = "as many inferences are under way as are taken at once; try again"
+"""What one more is told, as UNAVAILABLE or 503."""
 MAX_ID_BYTES = 512
 MAX_ACTIONS = 255
 MAX_EVENTS_READ = 8192

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from footfall.contract import MAX_INFERENCES
 from footfall.errors import InputError
 from footfall.flag import Flag
 
@@ -22,6 +23,12 @@ class ServeOptions:
     grpc_tls_cert: Annotated[Path | None, Flag("PEM certificate; gRPC then takes TLS only.")] = None
     grpc_tls_key: Annotated[Path | None, Flag("PEM key of the certificate.")] = None
     grpc_tls_root: Annotated[Path | None, Flag("PEM root that signed the certificate; tried on it.")] = None
+    max_inferences: Annotated[
+        int,
+        Flag(
+            "Under way at once, of all callers; one more is told to try again. Seconds that they wait x answers/s."
+        ),
+    ] = MAX_INFERENCES
     repository_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -30,6 +37,8 @@ class ServeOptions:
         for path in (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_root):
             if path is not None and not path.is_file():
                 raise InputError(f"the TLS file {path} does not exist")
+        if self.max_inferences < 1:
+            raise InputError(f"max inferences {self.max_inferences} must be at least 1")
         purposes: dict[int, str] = {}
         for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
             if not 0 <= port <= MAX_PORT:

@@ -48,8 +48,10 @@ def running_server(
         except BusyError as error:
             raise InputError(f"{error}{_where(repository)}") from error
         _end_what_is_left(repository)
-        tls = _tls(options)
-        door = stack.enter_context(open_door(options.bind, options.http_port, options.grpc_port, tls, say))
+        ports = options.http_port, options.grpc_port
+        door = stack.enter_context(
+            open_door(options.bind, *ports, _tls(options), options.max_inferences, say)
+        )
         folders = stack.enter_context(_open_folders(repository, server_home().backends, door.folder))
         launch = _launch(repository, options, door, folders)
         running = launch.bring_up(ended)

@@ -25,7 +25,7 @@ HANDSHAKE_S = 10.0
 
 async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
-    callers, upstream = Callers(loop), Upstream(opening.http_file, loop)
+    callers, upstream = Callers(loop, opening.max_inferences), Upstream(opening.http_file, loop)
     await loop.create_server(
         lambda: HttpConnection(callers, upstream), sock=socket.socket(fileno=opening.http), backlog=BACKLOG
     )

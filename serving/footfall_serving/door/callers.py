@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol
 
+from footfall.contract import MAX_INFERENCES
 from footfall_serving.door.limits import FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
 
 
@@ -22,11 +23,15 @@ class Caller(Protocol):
 
 
 class Callers:
-    """All connections, and the bytes that requests of theirs take up here and in the server."""
+    """All connections, the bytes that requests of theirs take up here and in the server, and the inferences that the
+    server works on for them.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_inferences: int = MAX_INFERENCES) -> None:
         self.loop = loop
         self.held = 0
+        self.inferences = 0
+        self._max_inferences = max_inferences
         self._connections: set[Caller] = set()
 
     def add(self, connection: Caller) -> None:
@@ -41,6 +46,15 @@ class Callers:
         """Count a change; False where all hold too much, and the one that now holds `held` more than its share."""
         self.held += change
         return held <= FREE_BYTES or self.held <= MAX_HELD_BYTES
+
+    def begin(self) -> bool:
+        """Count one inference more, to be ended; False where as many as may are under way."""
+        begins = self.inferences < self._max_inferences
+        self.inferences += begins
+        return begins
+
+    def end(self) -> None:
+        self.inferences -= 1
 
     def refuse_slow(self) -> None:
         began = self.loop.time() - MAX_SECONDS

@@ -46,7 +46,12 @@ class Door:
 
 @contextlib.contextmanager
 def open_door(
-    bind: str, http_port: int, grpc_port: int, tls: Tls | None, say: Callable[[str], None]
+    bind: str,
+    http_port: int,
+    grpc_port: int,
+    tls: Tls | None,
+    max_inferences: int,
+    say: Callable[[str], None],
 ) -> Iterator[Door]:
     """Take requests on the ports, 0 for a free one, until the block ends. Raises InputError where one is taken."""
     with (
@@ -57,9 +62,8 @@ def open_door(
         door = Door(http.getsockname()[1], grpc.getsockname()[1], Path(folder))
         if len(os.fsencode(door.grpc_file)) > LONGEST_SOCKET_PATH:
             raise InputError(f"{folder} is too long for the name of a socket; set TMPDIR to a shorter one")
-        opening = Opening(
-            os.getpid(), http.fileno(), grpc.fileno(), str(door.http_file), str(door.grpc_file), tls
-        )
+        files = str(door.http_file), str(door.grpc_file)
+        opening = Opening(os.getpid(), http.fileno(), grpc.fileno(), *files, tls, max_inferences)
         keeper = Keeper(opening, say)
         keeper.start()
         try:

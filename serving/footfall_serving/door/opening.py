@@ -9,7 +9,7 @@ Tls = tuple[str, str]
 @dataclass(frozen=True)
 class Opening:
     """The process to end with, the descriptors of the sockets to take requests on, the socket files that the server
-    listens on, and with what gRPC takes TLS.
+    listens on, with what gRPC takes TLS, and how many inferences may be under way.
     """
 
     parent: int
@@ -18,3 +18,4 @@ class Opening:
     http_file: str
     grpc_file: str
     tls: Tls | None
+    max_inferences: int

@@ -3,9 +3,9 @@
 import asyncio
 from typing import cast
 
+from footfall.contract import OVERLOADED
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.frames import (
-    ACK,
     CANCEL,
     DATA,
     END_STREAM,
@@ -20,18 +20,13 @@ from footfall_serving.door.grpc.frames import (
     Malformed,
     frame,
 )
+from footfall_serving.door.grpc.line import MARK, Line
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.grpc.stream import Stream
 from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_SECONDS, STREAM_BYTES
 
-LARGEST_FRAME = 2**24 + HEAD.size
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
-STRAY = b"\x00\x07:status"
-"""How headers begin that server 2.51 sends for a call it was told is cancelled. They enter no table, and may be lost;
-of its real answers none begins so.
-"""
-MARK = b"door"
-"""How pings of the door begin; the number of a stream follows."""
+TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
 
 
 class Connection(asyncio.Protocol):
@@ -66,8 +61,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self._callers.remove(self)
+        for number in list(self.streams):
+            self.end(number)
         self._callers.hold(-self._held, 0)
-        self.streams.clear()
         if self._line is not None:
             self._line.transport.close()
 
@@ -206,6 +202,10 @@ class Connection(asyncio.Protocol):
             within = self._callers.hold(change, self._held)
         if not within:
             raise TOO_MUCH
+        if stream.asks and not stream.counted:
+            if not self._callers.begin():
+                raise TOO_MANY
+            stream.counted = True
         return True
 
     def _hold_frames(self, waited: int) -> None:
@@ -232,62 +232,11 @@ class Connection(asyncio.Protocol):
         if stream is not None:
             self._held -= stream.held
             self._callers.hold(-stream.held, 0)
+            self.answered(stream)
         return stream
 
-
-class Line(asyncio.Protocol):
-    """What the server sends to one caller, frame by frame."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._frames = Frames(LARGEST_FRAME)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._connection.close()
-
-    def pause_writing(self) -> None:
-        self._connection.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        connection = self._connection
-        data, frames = self._frames.take(data)
-        passed: list[bytes] = []
-        start = 0
-        for kind, flags, number, place, stop in frames:
-            if kind == PING and flags & ACK and data.startswith(MARK, place + HEAD.size):
-                passed += data[start:place], self._refusal(data[stop - 4 : stop])
-                start = stop
-            elif kind in (HEADERS, DATA, RST_STREAM) and not self._passes(
-                kind, flags, number, data, place + HEAD.size
-            ):
-                passed.append(data[start:place])
-                start = stop
-        passed.append(data[start:] if start else data)
-        connection.transport.write(passed[0] if len(passed) == 1 else b"".join(passed))
-
-    def _passes(self, kind: int, flags: int, number: int, data: bytes, place: int) -> bool:
-        """Whether the caller is to have this: not what the server says of a call that it was told is cancelled."""
-        stream = self._connection.streams.get(number)
-        if (stream is None or stream.refused is not None) and (
-            kind == RST_STREAM or (kind == HEADERS and data.startswith(STRAY, place))
-        ):
-            return False
-        if kind == RST_STREAM or flags & END_STREAM:
-            self._connection.end(number)
-        elif stream is not None:
-            stream.begun = True
-        return True
-
-    def _refusal(self, stream: bytes) -> bytes:
-        """What the caller is told now that the server says no more of the call."""
-        number = int.from_bytes(stream)
-        stream_ = self._connection.end(number)
-        if stream_ is None or stream_.refused is None:
-            return b""
-        return stream_.refused.answer(number, begun=stream_.begun, ended=stream_.ended)
+    def answered(self, stream: Stream) -> None:
+        """The server no longer works on what it asked; of several inferences on one stream that is the first."""
+        if stream.counted:
+            self._callers.end()
+        stream.asks = stream.counted = False

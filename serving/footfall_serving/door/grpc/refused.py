@@ -26,6 +26,7 @@ class Status(enum.IntEnum):
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
+    UNAVAILABLE = 14
 
 
 class Refused(Exception):

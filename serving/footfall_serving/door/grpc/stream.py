@@ -2,25 +2,30 @@
 
 from typing import cast
 
+from footfall.contract import ITEM_ID
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.limits import MAX_BODY_BYTES, STREAM_BYTES
 
+INFERENCE = ITEM_ID.name.encode()
+"""In every message that asks for one, and in none of another method."""
 PREFIX = 5
 """Bytes before a message: whether it is compressed, and its length."""
 
 
 class Stream:
     """`begun` once headers of the server's answer have passed, `ended` once the caller has sent all, `held` what it
-    takes up here and in the server, `refused` the reason that its caller is still to be told.
+    takes up here and in the server, `refused` the reason that its caller is still to be told, `asks` once it asked
+    for an inference, `counted` while the server works on that.
     """
 
-    __slots__ = ("_message", "_need", "begun", "ended", "held", "refused", "since")
+    __slots__ = ("_message", "_need", "asks", "begun", "counted", "ended", "held", "refused", "since")
 
     def __init__(self, *, ended: bool) -> None:
         self._message: bytes | bytearray = b""
         self._need = PREFIX
         self.begun, self.ended = False, ended
+        self.asks = self.counted = False
         self.held = STREAM_BYTES
         self.refused: Refused | None = None
         self.since: float | None = None
@@ -32,7 +37,7 @@ class Stream:
             if not self._message and stop - place >= PREFIX:
                 whole = place + PREFIX + _length(data, place)
                 if whole <= stop:
-                    check(data[place + PREFIX : whole])
+                    self._judge(data[place + PREFIX : whole])
                     self.held = STREAM_BYTES + whole - place
                     place = whole
                     continue
@@ -49,9 +54,13 @@ class Stream:
         if len(message) == PREFIX == self._need:
             self._need += _length(message, 0)
         if len(message) == self._need:
-            check(bytes(memoryview(message)[PREFIX:]))
+            self._judge(bytes(memoryview(message)[PREFIX:]))
             self._message, self.since = b"", None
         return end
+
+    def _judge(self, message: bytes) -> None:
+        check(message)
+        self.asks = self.asks or INFERENCE in message
 
 
 def _length(data: bytes | bytearray, place: int) -> int:

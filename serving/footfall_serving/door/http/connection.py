@@ -4,6 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
+from footfall.contract import OVERLOADED
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
@@ -27,7 +28,7 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._closing = False
         self._dropped = 0
-        self.busy = False
+        self.busy = self._infers = False
         self.since = callers.loop.time()
 
     @property
@@ -139,14 +140,18 @@ class Connection(asyncio.Protocol):
             body = unpacked(body, head.coding)
             if head.infers:
                 body, json_length = checked(body, head.json_length)
+                if not self._callers.begin():
+                    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         except Refused as refused:
             self._answer(refused.answer(last=not head.keep))
             return
-        self.busy = True
+        self.busy, self._infers = True, head.infers
         self._upstream.ask(head.request(body, json_length), self._take_answer)
 
     def _take_answer(self, answer: bytes) -> None:
         self.busy = False
+        if self._infers:
+            self._callers.end()
         if not self._closing:
             self._answer(answer)
             self._transport.resume_reading()

@@ -1,0 +1,86 @@
+"""Line: a caller's own connection to the server, and what comes back on it, frame by frame."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from footfall_serving.door.grpc.frames import (
+    ACK,
+    DATA,
+    END_STREAM,
+    HEAD,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    Frames,
+)
+
+if TYPE_CHECKING:
+    from footfall_serving.door.grpc.connection import Connection
+
+LARGEST_FRAME = 2**24 + HEAD.size
+STRAY = b"\x00\x07:status"
+"""How headers begin that server 2.51 sends for a call it was told is cancelled. They enter no table, and may be lost;
+of its real answers none begins so.
+"""
+MARK = b"door"
+"""How pings of the door begin; the number of a stream follows."""
+
+
+class Line(asyncio.Protocol):
+    """What the server sends to one caller, frame by frame."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._frames = Frames(LARGEST_FRAME)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.close()
+
+    def pause_writing(self) -> None:
+        self._connection.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        connection = self._connection
+        data, frames = self._frames.take(data)
+        passed: list[bytes] = []
+        start = 0
+        for kind, flags, number, place, stop in frames:
+            if kind == PING and flags & ACK and data.startswith(MARK, place + HEAD.size):
+                passed += data[start:place], self._refusal(data[stop - 4 : stop])
+                start = stop
+            elif kind in (HEADERS, DATA, RST_STREAM) and not self._passes(
+                kind, flags, number, data, place + HEAD.size
+            ):
+                passed.append(data[start:place])
+                start = stop
+        passed.append(data[start:] if start else data)
+        connection.transport.write(passed[0] if len(passed) == 1 else b"".join(passed))
+
+    def _passes(self, kind: int, flags: int, number: int, data: bytes, place: int) -> bool:
+        """Whether the caller is to have this: not what the server says of a call that it was told is cancelled."""
+        stream = self._connection.streams.get(number)
+        if (stream is None or stream.refused is not None) and (
+            kind == RST_STREAM or (kind == HEADERS and data.startswith(STRAY, place))
+        ):
+            return False
+        if kind == RST_STREAM or flags & END_STREAM:
+            self._connection.end(number)
+        elif stream is not None:
+            stream.begun = True
+            if kind == DATA:
+                self._connection.answered(stream)
+        return True
+
+    def _refusal(self, stream: bytes) -> bytes:
+        """What the caller is told now that the server says no more of the call."""
+        number = int.from_bytes(stream)
+        stream_ = self._connection.end(number)
+        if stream_ is None or stream_.refused is None:
+            return b""
+        return stream_.refused.answer(number, begun=stream_.begun, ended=stream_.ended)
