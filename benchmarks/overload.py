@@ -43,11 +43,14 @@ from footfall_client._codec import encode
 from footfall_client._exceptions import translate
 from footfall_client._settings import DEFAULT_RETRIES
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
-from footfall_data.shop.simulate import SimulateOptions, simulate
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
+from footfall_data.shop.options import SimulateOptions
+from footfall_data.shop.simulate import simulate
 from footfall_engines import model_configs
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_serving.server import ANY_PORTS, running_server

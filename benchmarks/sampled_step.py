@@ -21,7 +21,8 @@ import torch
 from _facts import busy_cores, commit, machine, summary
 
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_kernels.linear_cross_entropy.linear_cross_entropy import linear_cross_entropy
 from footfall_models.config import ModelConfig
 from footfall_models.heads.head import NextEvents

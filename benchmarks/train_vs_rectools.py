@@ -22,7 +22,8 @@ import torch
 from _facts import ROOT, busy_cores, commit, machine, summary
 
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_data.splits import training_histories
 from footfall_models.config import ModelConfig
 from footfall_training.options import TrainOptions

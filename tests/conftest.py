@@ -23,10 +23,13 @@ import torch
 from footfall.folder import write_manifest
 from footfall.history import Asked, newest
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
-from footfall_data.shop.simulate import SimulateOptions, simulate
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
+from footfall_data.shop.options import SimulateOptions
+from footfall_data.shop.simulate import simulate
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_models.registry import EncoderName

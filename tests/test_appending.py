@@ -22,7 +22,8 @@ from footfall_engines.batch import NOBODY, Batch, IndexLists
 from footfall_engines.engine import load_engine
 from footfall_engines.history_encoder import HistoryEncoder
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.appending import MASK_INDEX, append_packed, append_padded
 from footfall_models.config import ModelConfig
 from footfall_models.graph import RankerGraph
@@ -149,5 +150,5 @@ def test_a_server_gives_the_metrics_of_evaluate(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     answers = served_answers(checkpoint.folder, dataset, tmp_path / "repository")
-    expected = evaluate(checkpoint.folder, dataset, "leave_one_out", "test")["ranking"]["model"]
+    expected = evaluate(checkpoint.folder, dataset)["ranking"]["model"]
     assert ranking_metrics(ranks(answers, dataset)) == pytest.approx(expected, abs=1e-6)

@@ -14,8 +14,9 @@ from footfall.errors import InputError
 from footfall_kernels.attention import configurations as attention_configurations
 from footfall_kernels.attention import dense as attention_dense
 from footfall_kernels.attention import groups as attention_groups
-from footfall_kernels.attention.attention import attention, plan_attention
+from footfall_kernels.attention.attention import attention
 from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.plan import plan_attention
 from footfall_kernels.attention.rules import AttentionRules, Kind
 
 pytestmark = pytest.mark.kernels

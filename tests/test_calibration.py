@@ -10,7 +10,8 @@ from footfall.errors import InputError
 from footfall.history import slices
 from footfall.metrics import probability_metrics
 from footfall_data.dataset import SPLIT_NAMES, Dataset, SplitName
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_data.splits import time_cuts
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from footfall.flag import Flag
-from footfall_cli import export, loadtest, prepare, serve, simulate, train
+from footfall_cli import evaluate, export, loadtest, prepare, serve, simulate, train
 from footfall_cli.options import Flags, with_flags
 from footfall_data.options import PrepareOptions
 from footfall_data.shop.options import SimulateOptions
@@ -18,6 +18,7 @@ from footfall_export.options import ExportOptions
 from footfall_loadtest.options import LoadTestOptions
 from footfall_models.config import ModelConfig
 from footfall_serving.options import ServeOptions
+from footfall_training.evaluation.options import EvaluateOptions
 from footfall_training.options import TrainOptions
 
 
@@ -76,6 +77,7 @@ def test_the_help_is_the_dataclasss() -> None:
         (simulate.simulate, [SimulateOptions]),
         (prepare.prepare, [PrepareOptions]),
         (train.train, [ModelConfig, TrainOptions]),
+        (evaluate.evaluate, [EvaluateOptions]),
         (export.export, [ExportOptions]),
         (serve.serve, [ServeOptions]),
         (loadtest.loadtest, [LoadTestOptions]),

@@ -44,7 +44,8 @@ from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_FRAME_BYTES, MAX_HELD_BYTES, MAX_SECONDS
-from footfall_serving.server import ServeOptions, running_server
+from footfall_serving.options import ServeOptions
+from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
 
 CLASSES = "the parameter 'classification' of an output is not taken"

@@ -21,7 +21,8 @@ from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_engines.version import Version
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.inputs import PackedInputs
 from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint

@@ -11,8 +11,10 @@ from conftest import make_checkpoint
 
 from footfall.errors import FootfallError
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_training.evaluation.evaluation import evaluate
+from footfall_training.evaluation.options import EvaluateOptions
 
 FOOTFALL = Path(sys.executable).with_name("footfall")
 
@@ -59,14 +61,14 @@ def test_a_device_that_is_not_there_is_said(
     device: str, said: str, tiny_checkpoint: Path, dataset: Dataset
 ) -> None:
     with pytest.raises(FootfallError, match=said):
-        evaluate(tiny_checkpoint, dataset, "leave_one_out", "test", device=device)
+        evaluate(tiny_checkpoint, dataset, EvaluateOptions(device=device))
 
 
 @pytest.mark.gpu
 def test_a_gpu_ranks_as_the_cpu_does(tiny_checkpoint: Path, dataset: Dataset) -> None:
     assert torch.cuda.is_available()
     cpu, gpu = (
-        evaluate(tiny_checkpoint, dataset, "leave_one_out", "test", device=device)["ranking"]["model"]
+        evaluate(tiny_checkpoint, dataset, EvaluateOptions(device=device))["ranking"]["model"]
         for device in ("cpu", "cuda")
     )
     assert gpu == pytest.approx(cpu, abs=0.01)

@@ -22,11 +22,13 @@ from footfall.errors import InputError, NotReadyError
 from footfall.folder import read_manifest, write_manifest
 from footfall.vocabulary import Vocabulary
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_engines.engine import load_engine
 from footfall_engines.repository import Repository
 from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_export.to_onnx import write_onnx
 from footfall_models.graph import RankerGraph
 from footfall_training.checkpoint import Checkpoint, save_checkpoint

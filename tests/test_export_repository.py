@@ -12,7 +12,8 @@ from conftest import ROOT
 
 from footfall_engines.repository import Repository
 from footfall_export import export as exporting
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_serving.publish import publish
 
 FOOTFALL = Path(sys.executable).with_name("footfall")

@@ -13,7 +13,8 @@ from footfall_engines.repository import Repository
 from footfall_engines.tensorrt_library import tensorrt_library
 from footfall_engines.torch_engine import torch_dtype
 from footfall_engines.version import ONNX_FILE
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import parse
 from footfall_models.graph import RankerGraph

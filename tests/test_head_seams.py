@@ -14,7 +14,8 @@ from footfall_data.dataset import Dataset
 from footfall_data.splits import training_histories
 from footfall_engines.engine import load_engine
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_export.parity import parity_batches
 from footfall_models import registry
 from footfall_models.config import ModelConfig

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from footfall_client import Client, Event
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_serving.publish import publish
 from footfall_serving.server import running_server
 from footfall_training.checkpoint import Checkpoint

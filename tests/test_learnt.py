@@ -12,11 +12,13 @@ import torch
 from footfall.errors import InputError
 from footfall.history import Asked
 from footfall_data.dataset import Dataset, SplitName
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.evaluation.evaluation import evaluate
+from footfall_training.evaluation.options import EvaluateOptions
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.options import TrainOptions
@@ -107,8 +109,8 @@ def test_a_split_that_asks_about_learnt_events_is_refused(
     with pytest.raises(
         InputError, match=f"was trained on the {trained} split.*evaluate with --split {trained}"
     ):
-        evaluate(tmp_path / "c", old, asked, "test")
-    assert evaluate(tmp_path / "c", old, None, "test")["split"] == trained
+        evaluate(tmp_path / "c", old, EvaluateOptions(asked))
+    assert evaluate(tmp_path / "c", old)["split"] == trained
 
 
 def test_another_cleaning_of_the_same_log_is_refused(old: Dataset, tmp_path: Path) -> None:
@@ -116,14 +118,14 @@ def test_another_cleaning_of_the_same_log_is_refused(old: Dataset, tmp_path: Pat
     other = prepared(tmp_path, "other", 9, repeat_seconds=-1.0)
     assert list(other.items) == list(old.items)
     with pytest.raises(InputError, match=r"cleaned with repeat_ms 5000, .*other was prepared with -1"):
-        evaluate(tmp_path / "c", other, "leave_one_out", "test")
+        evaluate(tmp_path / "c", other, EvaluateOptions("leave_one_out"))
 
 
 def test_the_same_log_prepared_again_is_the_same_data_set(old: Dataset, tmp_path: Path) -> None:
     checkpoint_of(old, tmp_path / "c")
     again = prepared(tmp_path, "again", 9)
     assert again.lineage != old.lineage
-    assert evaluate(tmp_path / "c", again, None, "test")["users"] == NUM_USERS
+    assert evaluate(tmp_path / "c", again)["users"] == NUM_USERS
 
 
 def test_an_older_checkpoint_is_asked_about_later_events_only(
@@ -131,8 +133,8 @@ def test_an_older_checkpoint_is_asked_about_later_events_only(
 ) -> None:
     checkpoint_of(old, tmp_path / "c")
     with pytest.raises(InputError, match=r"trained on other events than .* begin at"):
-        evaluate(tmp_path / "c", prepared(tmp_path, "part", 8, extend=old.folder), "time", "test")
-    found = evaluate(tmp_path / "c", new, "time", "test")
+        evaluate(tmp_path / "c", prepared(tmp_path, "part", 8, extend=old.folder), EvaluateOptions("time"))
+    found = evaluate(tmp_path / "c", new, EvaluateOptions("time"))
     assert found["users"] == NUM_USERS
     assert found["actions"]["cart"]["share"] > 0
     assert found["actions"]["cart"]["auc"] == 0.5  # it does not know carts: probability 0 throughout

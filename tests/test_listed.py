@@ -13,13 +13,15 @@ from footfall.contract import DEFAULT_TOP_K
 from footfall.history import model_input, newest
 from footfall_client import Client
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_data.splits import training_histories
 from footfall_engines.batch import Batch, IndexLists
 from footfall_engines.engine import Engine, load_engine
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_serving.publish import publish
 from footfall_serving.server import running_server

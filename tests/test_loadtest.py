@@ -14,7 +14,8 @@ from tls_front import tls_front
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
 from footfall_loadtest.gate import Gate, Measured
-from footfall_loadtest.run import LoadTestOptions, Recorder
+from footfall_loadtest.options import LoadTestOptions
+from footfall_loadtest.run import Recorder
 from footfall_loadtest.workload import Workload
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState

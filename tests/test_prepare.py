@@ -14,7 +14,8 @@ from footfall.errors import InputError
 from footfall.folder import read_manifest
 from footfall.history import HistoryRules, clean, encode
 from footfall_data.dataset import KIND, Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 START = 1_700_000_000_000
 EVERYTHING = PrepareOptions(k_core=1, repeat_seconds=-1, robot_events_per_minute=0)

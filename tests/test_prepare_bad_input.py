@@ -10,7 +10,8 @@ import pytest
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 HEADER = "user_id,item_id,timestamp\n"
 

@@ -9,7 +9,8 @@ import pytest
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 CASES = Path(__file__).resolve().parent.parent.parent / "shared" / "cases"
 

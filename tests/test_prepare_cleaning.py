@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from footfall.history import Histories, HistoryRules
 from footfall_data.cleaning.cleaning import CleaningRules, blocks, find_robots, in_k_core, mark_dropped
 from footfall_data.cleaning.dropped import REASONS
-from footfall_data.prepare import PrepareOptions, no_progress, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import no_progress, prepare
 
 MS = 1_700_000_000_123
 OFF = {"repeat_seconds": -1, "robot_events_per_minute": 0, "k_core": 1, "keep_cancellations": True}

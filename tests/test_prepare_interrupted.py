@@ -12,7 +12,8 @@ import pytest
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 COMMAND = [sys.executable, "-c", "from footfall_cli.main import main; main()", "prepare"]
 STOPPED = """

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 
 def test_beauty_keeps_every_event_in_file_order(shared_datasets: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from footfall.history import Histories
 from footfall_data import splits
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 histories_strategy = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=8)
 

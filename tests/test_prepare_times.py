@@ -11,7 +11,8 @@ from footfall.contract import UNKNOWN_TIME
 from footfall.errors import InputError
 from footfall.times import iso_time
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 KEEP_ALL: dict[str, Any] = {"k_core": 1, "repeat_seconds": -1, "robot_events_per_minute": 0}
 

@@ -9,7 +9,8 @@ import pytest
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
 from footfall_data.logs.presets import PRESETS, preset_of_columns
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 
 SECOND = 1_511_658_000
 MS = SECOND * 1000

@@ -14,7 +14,8 @@ from footfall.metrics import probability_metrics, ranking_metrics
 from footfall_client import Client, Event, Recommendation
 from footfall_data.dataset import Dataset
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_serving.server import running_server
 from footfall_training.evaluation.evaluation import evaluate
@@ -79,7 +80,7 @@ def ranks(answers: list[Recommendation], dataset: Dataset) -> NDArray[np.int64]:
 def test_replayed_histories_have_the_ranking_metrics_of_evaluate(
     answers: list[Recommendation], checkpoint: Path, dataset: Dataset
 ) -> None:
-    expected = evaluate(checkpoint, dataset, "leave_one_out", "test")["ranking"]["model"]
+    expected = evaluate(checkpoint, dataset)["ranking"]["model"]
     assert ranking_metrics(ranks(answers, dataset)) == pytest.approx(expected, abs=1e-6)
 
 
@@ -87,7 +88,7 @@ def test_replayed_histories_have_the_action_metrics_of_evaluate(
     answers: list[Recommendation], checkpoint: Path, dataset: Dataset
 ) -> None:
     happened = Targets.of(dataset, "leave_one_out", "test").next_action
-    expected = evaluate(checkpoint, dataset, "leave_one_out", "test")["actions"]
+    expected = evaluate(checkpoint, dataset)["actions"]
     for index, name in enumerate(dataset.actions, start=1):
         probability = np.array([answer.action_probability[name.decode()] for answer in answers])
         metrics = probability_metrics(probability, happened == index)

@@ -9,7 +9,8 @@ from conftest import make_checkpoint
 from footfall_client import Client, Event, Recommendation
 from footfall_data.dataset import Dataset
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState

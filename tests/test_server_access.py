@@ -15,8 +15,9 @@ from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
 from footfall.errors import InputError
 from footfall_client import Client
 from footfall_engines.repository import Repository
+from footfall_serving.options import ServeOptions
 from footfall_serving.publish import publish, rollback
-from footfall_serving.server import ANY_PORTS, ServeOptions, running_server
+from footfall_serving.server import ANY_PORTS, running_server
 from footfall_serving.state import STATE_FILE, ServerState
 from footfall_serving.tls import check_certificate
 from footfall_serving.versions import list_versions

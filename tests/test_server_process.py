@@ -17,8 +17,9 @@ from footfall.errors import InputError, NotReadyError
 from footfall_client import Client
 from footfall_engines.repository import Repository
 from footfall_serving import supervisor as supervision
+from footfall_serving.options import ServeOptions
 from footfall_serving.publish import publish, rollback
-from footfall_serving.server import ServeOptions, running_server
+from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState, read_state
 from footfall_serving.supervisor import Supervisor
 

@@ -10,7 +10,8 @@ import pytest
 
 from footfall.errors import InputError
 from footfall_data.shop import simulate as simulation
-from footfall_data.shop.simulate import SimulateOptions, simulate
+from footfall_data.shop.options import SimulateOptions
+from footfall_data.shop.simulate import simulate
 
 
 def log(folder: Path) -> pl.DataFrame:

@@ -16,11 +16,13 @@ from footfall.errors import InputError
 from footfall.history import ModelInput
 from footfall_client import Client, InvalidRequest
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_engines.batch import Batch, IndexLists
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_serving.canary import _agreement

@@ -17,9 +17,11 @@ from footfall_client import AsyncClient, Client, Event, InvalidRequest, Recommen
 from footfall_client._calls import Call, Calls
 from footfall_client._settings import Protocol
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_engines.repository import Repository
-from footfall_export.export import ExportOptions, export
+from footfall_export.export import export
+from footfall_export.options import ExportOptions
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState

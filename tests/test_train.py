@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
-from footfall_data.prepare import PrepareOptions, prepare
+from footfall_data.options import PrepareOptions
+from footfall_data.prepare import prepare
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import ModelConfig
 from footfall_models.embedding.item_table import ItemRows
@@ -28,6 +29,7 @@ from footfall_models.weights import WEIGHTS
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation import ranking
 from footfall_training.evaluation.evaluation import evaluate
+from footfall_training.evaluation.options import EvaluateOptions
 from footfall_training.evaluation.ranking import Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
 from footfall_training.options import LossName, TrainOptions
@@ -129,7 +131,7 @@ def test_a_head_dim_without_kernels_trains_on_a_gpu_by_the_reference(ring: Datas
     assert torch.cuda.is_available()
     options = TrainOptions(epochs=1, device="cuda", implementation="reference")
     train(ring, tmp_path / "c", config(ring), options)
-    found = evaluate(tmp_path / "c", ring, "leave_one_out", "test", device="cuda", implementation="reference")
+    found = evaluate(tmp_path / "c", ring, EvaluateOptions(device="cuda", implementation="reference"))
     assert found["users"] == 240
 
 

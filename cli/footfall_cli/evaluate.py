@@ -1,13 +1,13 @@
 """`footfall evaluate`: a checkpoint beside the baselines, the whole catalogue ranked."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from footfall_cli.options import Flags
 from footfall_cli.output import JsonOption
-from footfall_data.dataset import SplitName
-from footfall_kernels.implementations import ImplementationName
+from footfall_training.evaluation.options import EvaluateOptions
 
 SHOWN = ("recall@1", "recall@10", "recall@100", "ndcg@10", "ndcg@100", "mrr@10")
 
@@ -15,17 +15,8 @@ SHOWN = ("recall@1", "recall@10", "recall@100", "ndcg@10", "ndcg@100", "mrr@10")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `footfall train`.")],
     dataset: Annotated[Path, typer.Argument(help="A folder written by `footfall prepare`.")],
-    split: Annotated[
-        SplitName | None,
-        typer.Option(help="How events are held out; left out: as the checkpoint was trained."),
-    ] = None,
-    part: Annotated[Literal["test", "validation"], typer.Option(help="Which held-out event.")] = "test",
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Rank items of the history too.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    implementation: Annotated[
-        ImplementationName | None,
-        typer.Option(help="Of the kernels; by default triton on cuda, reference (plain torch) on cpu."),
-    ] = None,
+    *,
+    options: Annotated[Flags, EvaluateOptions],
     as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalogue for every user's held-out event, by the model and by two baselines.
@@ -42,10 +33,9 @@ def evaluate(
     from footfall_training.evaluation.evaluation import evaluate as evaluate_model
 
     data = Dataset.open(dataset)
-    say(f"ranking the whole catalogue for the {part} events of {dataset}")
-    result = evaluate_model(
-        checkpoint, data, split, part, keep_seen=keep_seen, device=device, implementation=implementation
-    )
+    wanted = EvaluateOptions(**options)
+    say(f"ranking the whole catalogue for the {wanted.part} events of {dataset}")
+    result = evaluate_model(checkpoint, data, wanted)
     if as_json:
         print(json.dumps(result))
         return

@@ -25,7 +25,7 @@ from footfall_data.logs.opening import Opening
 from footfall_data.logs.presets import preset_named
 from footfall_data.logs.reading import CodedLog, LogReader, Progress, ReadRules
 from footfall_data.logs.source import Source, open_source
-from footfall_data.options import PrepareOptions as PrepareOptions
+from footfall_data.options import PrepareOptions
 from footfall_data.report import describe
 from footfall_data.writing import seal_dataset, write_arrays
 

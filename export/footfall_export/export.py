@@ -27,7 +27,7 @@ from footfall_engines.version import (
     check_successor,
 )
 from footfall_export.canary import canary
-from footfall_export.options import ExportOptions as ExportOptions
+from footfall_export.options import ExportOptions
 from footfall_export.parity import Parity, measure, not_measured
 from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import write_plan

@@ -14,8 +14,9 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
-from footfall_kernels.attention.attention import attention, plan_attention
+from footfall_kernels.attention.attention import attention
 from footfall_kernels.attention.extras import Extras
+from footfall_kernels.attention.plan import plan_attention
 from footfall_kernels.attention.rules import AttentionRules
 
 BUCKETS = 32

@@ -16,7 +16,7 @@ from typing import Any
 
 from footfall.errors import FootfallError
 from footfall_loadtest.gate import Measured
-from footfall_loadtest.options import LoadTestOptions as LoadTestOptions
+from footfall_loadtest.options import LoadTestOptions
 from footfall_loadtest.workload import Workload
 
 REPORT = "report.html"

@@ -14,7 +14,7 @@ from footfall_serving.door.opening import Tls
 from footfall_serving.install import server_home
 from footfall_serving.launch import LOG_FILE, Launch, live_number
 from footfall_serving.lock import BusyError, served
-from footfall_serving.options import ServeOptions as ServeOptions
+from footfall_serving.options import ServeOptions
 from footfall_serving.ports import check_port, free_port
 from footfall_serving.process import STOP_TIMEOUT_S, end_all
 from footfall_serving.state import ServerState, last_state, read_state, remove_state

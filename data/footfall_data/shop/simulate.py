@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from footfall.folder import written_aside
 from footfall_data.parquet import write_parquet
 from footfall_data.shop.catalogue import NOUNS, NUM_FOLLOWERS, Catalogue, Shelves
-from footfall_data.shop.options import SimulateOptions as SimulateOptions
+from footfall_data.shop.options import SimulateOptions
 
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00Z
 DAY_MS = 86_400_000

@@ -10,8 +10,7 @@ from footfall.errors import InputError
 from footfall_kernels.attention.configurations import FIRST_FP8_ARCH
 from footfall_kernels.attention.extras import Extras
 from footfall_kernels.attention.operator import attention_operator
-from footfall_kernels.attention.plan import AttentionPlan as AttentionPlan
-from footfall_kernels.attention.plan import plan_attention as plan_attention
+from footfall_kernels.attention.plan import AttentionPlan, plan_attention
 from footfall_kernels.attention.rules import MAX_LENGTH, NO_WINDOW, AttentionRules, Kind
 from footfall_kernels.attention.tile_plan import MAX_BUCKETS
 from footfall_kernels.checks import FLOATS, INTEGERS, check_head_dim, check_implementation, check_tensor

@@ -6,9 +6,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from footfall_kernels.attention.attention import AttentionPlan, attention, plan_attention
+from footfall_kernels.attention.attention import attention
 from footfall_kernels.attention.extras import Extras
 from footfall_kernels.attention.last import attend_last
+from footfall_kernels.attention.plan import AttentionPlan, plan_attention
 from footfall_kernels.embed_events.embed_events import embed_events
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.inputs import PackedInputs

@@ -8,36 +8,33 @@ import numpy as np
 
 from footfall.errors import InputError
 from footfall.metrics import probability_metrics, ranking_metrics
-from footfall_data.dataset import Dataset, SplitName
+from footfall_data.dataset import Dataset
 from footfall_data.splits import training_histories
-from footfall_kernels.implementations import ImplementationName
 from footfall_models.device import find_device, implementation_on
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
-from footfall_training.evaluation.ranking import Part, Scorer, Targets, rank_targets
+from footfall_training.evaluation.options import EvaluateOptions
+from footfall_training.evaluation.ranking import Scorer, Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
+
+AS_TRAINED = EvaluateOptions()
+"""The test events of the split the checkpoint was trained on, on the CPU."""
 
 
 def evaluate(
     checkpoint_folder: Path,
     dataset: Dataset,
-    split: SplitName | None,
-    part: Part,
-    *,
-    keep_seen: bool = False,
-    device: str = "cpu",
-    implementation: ImplementationName | None = None,
+    options: EvaluateOptions = AS_TRAINED,
 ) -> dict[str, Any]:
     """{"split": str, "users": int, "ranking": {model or baseline: metrics}, "actions": {action: metrics}}.
 
-    split None: the one the checkpoint was trained on. implementation: of the kernels; None: the device's.
     Items and actions that are newer than the checkpoint it does not read and cannot find; where a history has no
     others it gives the list for an empty one, as the server does. Raises InputError where the checkpoint may have
     learnt from what it is asked to predict, NotReadyError where the device is not there.
     """
-    torch_device = find_device(device)
+    torch_device = find_device(options.device)
     checkpoint = Checkpoint.open(checkpoint_folder)
-    split = split or checkpoint.learnt.split
+    split = options.split or checkpoint.learnt.split
     for kind, known, needed in (
         ("items", checkpoint.items, dataset.items),
         ("actions", checkpoint.actions, dataset.actions),
@@ -47,14 +44,14 @@ def evaluate(
                 f"{checkpoint_folder} knows {len(known)} {kind}, {dataset.folder} has {len(needed)} others or in"
                 " another order: evaluate on the data set it was trained on, or on one that extends it"
             )
-    checkpoint.learnt.check_asked(str(checkpoint_folder), dataset, split, part)
-    targets = Targets.of(dataset, split, part)
+    checkpoint.learnt.check_asked(str(checkpoint_folder), dataset, split, options.part)
+    targets = Targets.of(dataset, split, options.part)
     num_items = len(dataset.items)
     training = training_histories(dataset, split)
     model = ModelScorer(
         checkpoint.load_model().to(torch_device),
         torch_device,
-        implementation_on(torch_device, implementation),
+        implementation_on(torch_device, options.implementation),
     )
     scorers: dict[str, Scorer] = {
         "popularity": Popularity(training, num_items),
@@ -62,7 +59,7 @@ def evaluate(
         "model": model,
     }
     ranking = {
-        name: ranking_metrics(rank_targets(scorer, targets, num_items, keep_seen=keep_seen))
+        name: ranking_metrics(rank_targets(scorer, targets, num_items, keep_seen=options.keep_seen))
         for name, scorer in scorers.items()
     }
     return {
