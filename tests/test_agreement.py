@@ -38,7 +38,7 @@ def test_the_running_servers_preprocess_gives_what_training_read(
 ) -> None:
     raw = raw_events(shop)
     compared, repeats = 0, 0
-    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+    with grpcclient.InferenceServerClient(f"unix:{server.grpc_file}") as client:
         for user, expected in list(trained_on(dataset))[:NUM_USERS]:
             rows = raw[user]
             answer = client.infer("preprocess", _inputs(rows))
@@ -57,7 +57,7 @@ def test_events_out_of_order_are_put_in_order_on_both_sides(
 ) -> None:
     raw = raw_events(shop)
     random = np.random.default_rng(0)
-    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+    with grpcclient.InferenceServerClient(f"unix:{server.grpc_file}") as client:
         for user, expected in list(trained_on(dataset))[:50]:
             rows = raw[user]
             if rows["timestamp"].n_unique() != len(rows):

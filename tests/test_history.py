@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footfall.contract import NUM_GAPS, UNKNOWN_TIME
+from footfall.encoding import encode
 from footfall.history import (
     Histories,
     HistoryRules,
     as_model_input,
     bucket_width,
     clean,
-    encode,
     model_input,
     newest,
     pad,
@@ -187,11 +187,13 @@ def test_encoding_drops_and_counts_what_the_vocabulary_does_not_know() -> None:
         [b"a", b"nope", b"b", b"a"],
         [b"pv", b"view", b"juggle", b"VIEW"],
         np.array([1, 2, 3, 4]),
+        np.array([0, 2, 2, 4]),
         Vocabulary.from_ids(["a", "b"]),
         Vocabulary.from_ids(["view"]),
     )
-    assert (encoded.unknown_items, encoded.unknown_actions) == (1, 1)
-    assert rows(encoded.histories) == [[(1, 1, 1), (1, 1, 4)]]
+    assert encoded.item.tolist() == [1, 0, 2, 1]
+    assert (encoded.unknown_items.tolist(), encoded.unknown_actions.tolist()) == ([1, 0, 0], [0, 0, 1])
+    assert rows(encoded.histories) == [[(1, 1, 1)], [], [(1, 1, 4)]]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,8 @@ def test_encoding_drops_and_counts_what_the_vocabulary_does_not_know() -> None:
 def test_an_empty_action_is_a_view_or_the_first_action_of_a_log_without_views(
     actions: list[str], default: int
 ) -> None:
-    encoded = encode([b"a"], [b""], np.array([1]), Vocabulary.from_ids(["a"]), Vocabulary.from_ids(actions))
+    items, names = Vocabulary.from_ids(["a"]), Vocabulary.from_ids(actions)
+    encoded = encode([b"a"], [b""], np.array([1]), np.array([0, 1]), items, names)
     assert rows(encoded.histories) == [[(1, default, 1)]]
 
 

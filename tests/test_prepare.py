@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from footfall.encoding import encode
 from footfall.errors import InputError
 from footfall.folder import read_manifest
-from footfall.history import HistoryRules, clean, encode
+from footfall.history import HistoryRules, clean
 from footfall_data.dataset import KIND, Dataset
 from footfall_data.options import PrepareOptions
 from footfall_data.prepare import prepare
@@ -129,9 +130,9 @@ def test_training_histories_are_what_serving_makes_of_the_same_raw_events(tmp_pa
         raw = log.filter(pl.col("user_id") == id_.decode())
         item_ids, actions = ([text.encode() for text in raw[name]] for name in ("item_id", "action"))
         times = raw["timestamp"].to_numpy()
-        served = clean(
-            encode(item_ids, actions, times, dataset.items, dataset.actions).histories, dataset.rules
-        )
+        offsets = np.array([0, len(times)])
+        encoded = encode(item_ids, actions, times, offsets, dataset.items, dataset.actions)
+        served = clean(encoded.histories, dataset.rules)
         start, end = dataset.histories.offsets[user : user + 2]
         assert served.item.tobytes() == dataset.histories.item[start:end].tobytes()
         assert served.action.tobytes() == dataset.histories.action[start:end].tobytes()

@@ -20,7 +20,7 @@ from footfall.contract import (
 from footfall.errors import InputError
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
-from footfall_serving.request import padded, read_request, to_indices
+from footfall_serving.request import Indices, Request, padded, read_request, to_indices
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,11 @@ def texts(*values: bytes) -> np.ndarray[Any, Any]:
     row = np.empty((1, len(values)), dtype=np.object_)
     row[0, :] = values
     return row
+
+
+def indexed(request: Request, version: Version) -> Indices:
+    (one,) = to_indices([request], version)
+    return one.inputs
 
 
 def tensors(**changes: Any) -> dict[str, Any]:
@@ -84,11 +89,11 @@ def test_what_is_left_out_gets_the_contracts_defaults() -> None:
 def test_the_smallest_int64_is_an_unknown_time_and_0_is_1970(version: Version) -> None:
     ids = texts(*version.items.ids([2, 2, 9]))
     known = read_request({"item_id": ids, "timestamp": np.array([[9_000, 0, 4_000]])}, max_top_k=100)
-    indices, _, _ = to_indices(known, version)
+    indices = indexed(known, version)
     assert indices["history_item"].tolist() == [2, 9, 2], "in the order of their times, none taken as unknown"
     assert indices["history_gap"].tolist() == [0, 4, 4], "bit lengths of 4 and 5 seconds, and 1"
     partly = read_request({"item_id": ids, "timestamp": np.array([[9_000, -(2**63), 4_000]])}, max_top_k=100)
-    indices, _, _ = to_indices(partly, version)
+    indices = indexed(partly, version)
     assert indices["history_item"].tolist() == [2, 2, 9], "left as they came"
     assert indices["history_gap"].tolist() == [0, 0, 0]
 
@@ -105,7 +110,7 @@ def test_the_last_event_waits_for_now(version: Version) -> None:
     request = {"item_id": texts(*version.items.ids([3, 4])), "timestamp": np.array([[1_000, 4_000]])}
     waits = []
     for now in (4_000, 9_000, UNKNOWN_TIME):
-        indices, _, _ = to_indices(read_request({**request, "now": np.array([[now]])}, 100), version)
+        indices = indexed(read_request({**request, "now": np.array([[now]])}, 100), version)
         waits.append((indices["history_wait"].tolist(), indices["history_next_time"].tolist()))
     assert waits == [([3, 1], [3, 3]), ([3, 4], [3, 8]), ([3, 0], [3, 3])]
 
@@ -114,7 +119,7 @@ def test_of_a_hundred_thousand_events_the_newest_are_kept(version: Version) -> N
     ids = version.items.ids(range(1, 101)) * 1000
     request = read_request({"item_id": texts(*ids)}, max_top_k=100)
     assert request.item_ids == ids[-MAX_EVENTS_READ:]
-    indices, _, _ = to_indices(request, version)
+    indices = indexed(request, version)
     assert indices["history_item"].tolist() == list(range(81, 101))
     assert indices["history_length"].tolist() == [20]
     assert indices["excluded_index"].tolist() == list(range(1, 101))
@@ -124,13 +129,13 @@ def test_the_oldest_item_of_a_history_longer_than_is_read_stays_out_of_the_answe
     oldest, newer = version.items.id(7), version.items.ids(range(20, 30))
     request = read_request({"item_id": texts(oldest, *newer * 1000)}, max_top_k=100)
     assert oldest not in request.item_ids
-    indices, _, _ = to_indices(request, version)
+    indices = indexed(request, version)
     assert indices["excluded_index"].tolist() == [7, *range(20, 30)]
 
 
 def test_an_item_met_by_an_action_nobody_knows_is_seen_all_the_same(version: Version) -> None:
     ids, actions = texts(*version.items.ids([4, 5]), b"nope"), texts(b"juggle", b"view", b"view")
-    indices, _, _ = to_indices(read_request({"item_id": ids, "action": actions}, max_top_k=100), version)
+    indices = indexed(read_request({"item_id": ids, "action": actions}, max_top_k=100), version)
     assert indices["history_item"].tolist() == [5]
     assert indices["excluded_index"].tolist() == [4, 5]
 
@@ -141,13 +146,13 @@ def test_more_seen_items_than_an_engine_takes_are_refused_and_not_forgotten(
     monkeypatch.setattr("footfall_serving.request.MAX_SEEN", 3)
     ids = texts(*version.items.ids(range(1, 5)))
     with pytest.raises(InputError, match="holds 4 items of the catalogue, at most 3 can be kept out"):
-        to_indices(read_request({"item_id": ids}, max_top_k=100), version)
+        indexed(read_request({"item_id": ids}, max_top_k=100), version)
     kept = {"item_id": ids, "exclude_seen": np.array([[False]])}
-    assert to_indices(read_request(kept, max_top_k=100), version)[0]["excluded_index"].tolist() == [0]
+    assert indexed(read_request(kept, max_top_k=100), version)["excluded_index"].tolist() == [0]
 
 
 def test_an_empty_history_and_no_candidates_are_padding_of_length_1(version: Version) -> None:
-    indices, _, _ = to_indices(read_request({"item_id": texts()}, max_top_k=100), version)
+    indices = indexed(read_request({"item_id": texts()}, max_top_k=100), version)
     for tensor in (*HISTORY_COLUMNS, EXCLUDED_INDEX, CANDIDATE_INDEX):
         assert indices[tensor.name].tolist() == [PADDING_INDEX]
     assert indices["history_length"].tolist() == [0]
@@ -158,9 +163,32 @@ def test_unknown_items_and_actions_are_dropped_and_counted(version: Version) -> 
     request = read_request(
         {"item_id": texts(b"nope", known, known), "action": texts(b"view", b"juggle", b"pv")}, max_top_k=100
     )
-    indices, unknown_items, unknown_actions = to_indices(request, version)
-    assert (unknown_items, unknown_actions) == (1, 1)
-    assert indices["history_item"].tolist() == [3]
+    (one,) = to_indices([request], version)
+    assert (one.unknown_items, one.unknown_actions) == (1, 1)
+    assert one.inputs["history_item"].tolist() == [3]
+
+
+def test_requests_together_become_what_each_becomes_alone(version: Version) -> None:
+    known = version.items.ids(range(1, 40))
+    times = 1_700_000_000_000 + np.array([[5_000, 1_000, 1_000, 9_000, 7_000, 7_100]])
+    asked = [
+        {"item_id": texts(*known[:6]), "timestamp": times, "action": texts(*[b"pv", b"", b"cart"] * 2)},
+        {"item_id": texts()},
+        {"item_id": texts(b"nope", known[3], known[3]), "action": texts(b"view", b"juggle", b"pv")},
+        {"item_id": texts(*known), "exclude_seen": np.array([[False]])},
+        {"item_id": texts(b"nope"), "candidate_id": texts(known[0], b"nope")},
+    ]
+    now = {"now": np.array([[1_700_000_100_000]])}
+    requests = [read_request(tensors | now, max_top_k=100) for tensors in asked]
+    for together, request in zip(to_indices(requests, version), requests, strict=True):
+        (alone,) = to_indices([request], version)
+        assert (together.unknown_items, together.unknown_actions) == (
+            alone.unknown_items,
+            alone.unknown_actions,
+        )
+        for name, values in alone.inputs.items():
+            np.testing.assert_array_equal(together.inputs[name], values)
+            assert together.inputs[name].dtype == values.dtype == np.int32
 
 
 @pytest.mark.parametrize(("candidates", "expected"), [((b"nope",), [UNKNOWN_INDEX]), ((), [UNKNOWN_INDEX])])
@@ -168,7 +196,7 @@ def test_candidates_nobody_knows_stay_a_restriction(
     version: Version, candidates: tuple[bytes, ...], expected: list[int]
 ) -> None:
     request = read_request(tensors(candidate_id=texts(*candidates)), max_top_k=100)
-    assert to_indices(request, version)[0]["candidate_index"].tolist() == expected
+    assert indexed(request, version)["candidate_index"].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -182,16 +210,16 @@ def test_a_user_id_is_held_to_the_rules_of_ids(user: bytes, sentence: str) -> No
 def test_seen_items_are_excluded_only_where_asked(version: Version) -> None:
     ids = texts(*version.items.ids([2, 9, 2]))
     kept = read_request({"item_id": ids, "exclude_seen": np.array([[False]])}, max_top_k=100)
-    assert to_indices(kept, version)[0]["excluded_index"].tolist() == [PADDING_INDEX]
+    assert indexed(kept, version)["excluded_index"].tolist() == [PADDING_INDEX]
     excluded = read_request({"item_id": ids}, max_top_k=100)
-    assert to_indices(excluded, version)[0]["excluded_index"].tolist() == [2, 9]
+    assert indexed(excluded, version)["excluded_index"].tolist() == [2, 9]
 
 
 def test_padding_makes_every_list_a_power_of_two_but_never_longer_than_the_model_takes(
     version: Version,
 ) -> None:
     ids = texts(*version.items.ids(range(1, 19)))
-    indices, _, _ = to_indices(read_request({"item_id": ids}, max_top_k=100), version)
+    indices = indexed(read_request({"item_id": ids}, max_top_k=100), version)
     widths = {name: len(values) for name, values in padded(indices, version.max_length).items()}
     assert widths == {
         "history_item": 20,

@@ -4,21 +4,13 @@ Training and serving both call these functions, so the same raw events give byte
 and online; all of them work on one history or on millions, with no Python loop over users.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footfall.contract import (
-    DEFAULT_ACTION,
-    FIRST_INDEX,
-    NUM_GAPS,
-    PADDING_INDEX,
-    UNKNOWN_TIME,
-)
-from footfall.events import canonical_action
-from footfall.vocabulary import Vocabulary
+from footfall.contract import NUM_GAPS, PADDING_INDEX, UNKNOWN_TIME
 
 MS_PER_SECOND = 1000
 LAST_SECOND = 2**31 - 1
@@ -101,42 +93,6 @@ class ModelInput:
     def columns(self) -> tuple[NDArray[np.int32], ...]:
         """In the order of contract.HISTORY_COLUMNS."""
         return self.item, self.action, self.gap, self.wait, self.time, self.next_time
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One user's events as indices, and how many were dropped because the vocabulary does not know them."""
-
-    histories: Histories
-    unknown_items: int
-    unknown_actions: int
-
-
-def encode(
-    item_ids: Sequence[bytes],
-    actions: Sequence[bytes],
-    times: NDArray[np.int64],
-    items: Vocabulary,
-    action_names: Vocabulary,
-) -> Encoded:
-    """Map one user's raw events to indices; events of an unknown item or action are dropped and counted.
-
-    An empty action is DEFAULT_ACTION, or where the log had none of these its first action in funnel order.
-    """
-    item = items.indices(item_ids)
-    action = action_names.indices([canonical_action(name.decode()).encode() for name in actions])
-    default = action_names.index(DEFAULT_ACTION.encode()) or FIRST_INDEX
-    action = np.where([not name for name in actions], default, action)
-    known_item = item != PADDING_INDEX
-    known = known_item & (action != PADDING_INDEX)
-    histories = Histories(
-        item[known],
-        action[known].astype(np.uint8),
-        np.asarray(times, dtype=np.int64)[known],
-        np.array([0, known.sum()], dtype=np.int64),
-    )
-    unknown_items = int(len(item) - known_item.sum())
-    return Encoded(histories, unknown_items, int(len(item) - known.sum()) - unknown_items)
 
 
 def clean(histories: Histories, rules: HistoryRules) -> Histories:

@@ -7,7 +7,7 @@ of version N+1's, so an index never changes its meaning.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +67,19 @@ class Vocabulary:
     def indices(self, ids: Sequence[bytes]) -> NDArray[np.int32]:
         """Indices int32 [len(ids)]; PADDING_INDEX where an id is unknown."""
         lookup = self._index_of
-        return np.fromiter((lookup.get(id_, PADDING_INDEX) for id_ in ids), dtype=np.int32, count=len(ids))
+        return np.fromiter(map(lookup.get, ids, repeat(PADDING_INDEX)), dtype=np.int32, count=len(ids))
 
     def id(self, index: int) -> bytes:
         """The id at `index` >= 1. Raises IndexError for padding and past the end."""
-        if not 1 <= index <= len(self):
-            raise IndexError(f"index {index} is outside 1..{len(self)}")
-        return self._values[self._offsets[index - 1] : self._offsets[index]].tobytes()
+        return self.ids([index])[0]
 
     def ids(self, indices: Iterable[int]) -> list[bytes]:
-        return [self.id(int(index)) for index in indices]
+        """As `id`."""
+        index = np.fromiter(indices, dtype=np.int64)
+        if len(bad := index[(index < 1) | (index > len(self))]):
+            raise IndexError(f"index {bad[0]} is outside 1..{len(self)}")
+        bounds = zip(self._offsets[index - 1].tolist(), self._offsets[index].tolist(), strict=True)
+        return [self._values[start:end].tobytes() for start, end in bounds]
 
     def is_prefix_of(self, other: "Vocabulary") -> bool:
         """Whether `other` gives every id of this vocabulary the same index."""

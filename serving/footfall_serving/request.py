@@ -1,8 +1,10 @@
 """Request: what a client asked, checked; and its way to the indices an engine takes."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from numpy.typing import NDArray
 from footfall.contract import (
     ACTION,
     CANDIDATE_ID,
+    CANDIDATE_INDEX,
     DEFAULT_EXCLUDE_SEEN,
     DEFAULT_TOP_K,
     EXCLUDE_SEEN,
+    EXCLUDED_INDEX,
     HISTORY_COLUMNS,
+    HISTORY_LENGTH,
     ITEM_ID,
     MAX_CANDIDATES,
     MAX_EVENTS_READ,
@@ -28,8 +33,9 @@ from footfall.contract import (
     UNKNOWN_TIME,
     USER_ID,
 )
+from footfall.encoding import encode
 from footfall.errors import InputError
-from footfall.history import bucket_width, clean, encode, model_input, pad
+from footfall.history import bucket_width, clean, model_input, pad
 from footfall.times import implausible, why_implausible
 from footfall_engines.version import Version
 
@@ -96,43 +102,69 @@ def read_top_k(top_k: NDArray[Any] | None, max_top_k: int) -> int:
     return wanted
 
 
-def to_indices(request: Request, version: Version) -> tuple[Indices, int, int]:
-    """contract.ENGINE_INPUTS without batch axis, and how many unknown items and actions were dropped.
+@dataclass(frozen=True)
+class Indexed:
+    """What an engine is asked of a request: contract.ENGINE_INPUTS without batch axis; and what was left out."""
+
+    inputs: Indices
+    unknown_items: int
+    unknown_actions: int
+
+
+def to_indices(requests: Sequence[Request], version: Version) -> list[Indexed]:
+    """All in one pass. Raises InputError where one of them has seen too much.
 
     Cleaning, truncation and gaps are footfall.history's, the code that training runs.
     """
-    encoded = encode(request.item_ids, request.actions, request.times, version.items, version.actions)
-    cleaned = clean(encoded.histories, version.rules)
-    inputs = model_input(cleaned, np.array([request.now], dtype=np.int64), version.max_length)
-    seen = _seen(request, version) if request.exclude_seen else np.zeros(0, np.int32)
-    candidates = np.zeros(0, np.int32)
-    if request.candidates is not None:
-        candidates = version.items.indices(request.candidates)
-        candidates = np.where(candidates == PADDING_INDEX, UNKNOWN_INDEX, candidates).astype(np.int32)
-        if not len(candidates):
-            candidates = np.array([UNKNOWN_INDEX], dtype=np.int32)
-    indices = {
-        **{
-            tensor.name: _never_empty(values)
-            for tensor, values in zip(HISTORY_COLUMNS, inputs.columns, strict=True)
-        },
-        "history_length": np.array([len(inputs.item)], dtype=np.int32),
-        "excluded_index": _never_empty(seen),
-        "candidate_index": _never_empty(candidates),
-    }
-    return indices, encoded.unknown_items, encoded.unknown_actions
+    lengths = [len(request.item_ids) for request in requests]
+    offsets = np.array([0, *accumulate(lengths)], dtype=np.int64)
+    encoded = encode(
+        list(chain.from_iterable(request.item_ids for request in requests)),
+        list(chain.from_iterable(request.actions for request in requests)),
+        np.concatenate([request.times for request in requests]),
+        offsets,
+        version.items,
+        version.actions,
+    )
+    now = np.array([request.now for request in requests], dtype=np.int64)
+    history = model_input(clean(encoded.histories, version.rules), now, version.max_length)
+    met = (encoded.item[start:end] for start, end in pairwise(offsets.tolist()))
+    columns = (np.split(values, history.offsets[1:-1]) for values in history.columns)
+    unknown = zip(encoded.unknown_items.tolist(), encoded.unknown_actions.tolist(), strict=True)
+    indexed = []
+    for request, item, counts, *parts in zip(requests, met, unknown, *columns, strict=True):
+        inputs = {
+            **{tensor.name: _never_empty(part) for tensor, part in zip(HISTORY_COLUMNS, parts, strict=True)},
+            HISTORY_LENGTH.name: np.array([len(parts[0])], dtype=np.int32),
+            EXCLUDED_INDEX.name: _never_empty(_seen(request, item, version)),
+            CANDIDATE_INDEX.name: _never_empty(_candidate_index(request, version)),
+        }
+        indexed.append(Indexed(inputs, *counts))
+    return indexed
 
 
-def _seen(request: Request, version: Version) -> NDArray[np.int32]:
-    """Known items of all events, whatever their action and however old."""
-    items = np.unique(version.items.indices([*request.older_ids, *request.item_ids]))
-    seen: NDArray[np.int32] = items[items != PADDING_INDEX]
+def _seen(request: Request, item: NDArray[np.int32], version: Version) -> NDArray[np.int32]:
+    """Known items of all events, whatever their action and however old; `item` of those that are not older."""
+    if not request.exclude_seen:
+        return np.zeros(0, np.int32)
+    if request.older_ids:
+        item = np.concatenate([version.items.indices(request.older_ids), item])
+    seen: NDArray[np.int32] = np.unique(item[item != PADDING_INDEX])
     if len(seen) > MAX_SEEN:
         raise InputError(
             f"item_id holds {len(seen)} items of the catalogue, at most {MAX_SEEN} can be kept out of an answer; "
             "with exclude_seen false any number is taken"
         )
     return seen
+
+
+def _candidate_index(request: Request, version: Version) -> NDArray[np.int32]:
+    """One that nobody knows stays a restriction; none at all too, where some were asked for."""
+    if request.candidates is None:
+        return np.zeros(0, np.int32)
+    known = version.items.indices(request.candidates)
+    index: NDArray[np.int32] = np.where(known == PADDING_INDEX, UNKNOWN_INDEX, known)
+    return index if len(index) else np.array([UNKNOWN_INDEX], dtype=np.int32)
 
 
 def padded(indices: Indices, max_length: int) -> Indices:
@@ -158,6 +190,10 @@ def _row(tensors: Tensors, name: str) -> NDArray[Any] | None:
 
 def _ids(values: NDArray[Any], name: str) -> list[bytes]:
     ids: list[bytes] = values.tolist()
+    if max(map(len, ids), default=0) <= MAX_ID_BYTES:
+        with contextlib.suppress(UnicodeDecodeError):
+            b"\n".join(ids).decode()  # only if each is UTF-8
+            return ids
     for place, id_ in enumerate(ids):
         if len(id_) > MAX_ID_BYTES:
             raise InputError(f"{name} number {place} has {len(id_)} bytes, at most {MAX_ID_BYTES} are taken")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from footfall.contract import (
     ACTION_NAME,
@@ -17,12 +18,16 @@ from footfall.errors import InputError
 from footfall_serving.request import read_top_k
 from footfall_serving.steps.step import Step, read, read_row, write
 
+Listed = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Index and score of what is listed."""
+
 
 class Postprocess(Step):
     def start(self) -> None:
         self._actions = np.array(list(self.version.actions), dtype=np.object_)
+        self._number = np.array([self.version.number], dtype=np.int64)
 
-    def answer(self, request: Any) -> list[Any]:
+    def ask(self, request: Any) -> Listed:
         index, score = read_row(request, ITEM_INDEX), read_row(request, ITEM_SCORE)
         if len(index) != len(score):
             raise InputError(
@@ -30,10 +35,15 @@ class Postprocess(Step):
             )
         top_k = read_top_k(read(request, TOP_K), self.version.max_top_k)
         listed = np.flatnonzero(~np.isneginf(score))[:top_k]
-        ids = self.version.items.ids(index[listed])
+        return index[listed], score[listed]
+
+    def answer(self, asked: list[Listed]) -> list[list[Any]]:
         return [
-            write(RECOMMENDED_ID, np.array(ids, dtype=np.object_)),
-            write(SCORE, score[listed]),
-            write(ACTION_NAME, self._actions),
-            write(MODEL_VERSION, np.array([self.version.number], dtype=np.int64)),
+            [
+                write(RECOMMENDED_ID, np.array(self.version.items.ids(index), dtype=np.object_)),
+                write(SCORE, score),
+                write(ACTION_NAME, self._actions),
+                write(MODEL_VERSION, self._number),
+            ]
+            for index, score in asked
         ]

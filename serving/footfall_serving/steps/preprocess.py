@@ -3,7 +3,7 @@
 from typing import Any
 
 from footfall.contract import ENGINE_INPUTS, REQUEST
-from footfall_serving.request import padded, read_request, to_indices
+from footfall_serving.request import Indices, Request, padded, read_request, to_indices
 from footfall_serving.steps.step import Step, read, write
 
 
@@ -17,13 +17,18 @@ class Preprocess(Step):
         )
         self.version.items.index(b"")  # builds the lookup before the first request
 
-    def answer(self, request: Any) -> list[Any]:
-        tensors = {tensor.name: read(request, tensor) for tensor in REQUEST}
-        wanted = read_request(tensors, self.version.max_top_k)
-        indices, unknown_items, unknown_actions = to_indices(wanted, self.version)
-        for metric, count in ((self._unknown_items, unknown_items), (self._unknown_actions, unknown_actions)):
-            if count:
-                metric.increment(count)
+    def ask(self, request: Any) -> Request:
+        return read_request(
+            {tensor.name: read(request, tensor) for tensor in REQUEST}, self.version.max_top_k
+        )
+
+    def answer(self, asked: list[Request]) -> list[list[Any]]:
+        indexed = to_indices(asked, self.version)
+        self._unknown_items.increment(sum(one.unknown_items for one in indexed))
+        self._unknown_actions.increment(sum(one.unknown_actions for one in indexed))
+        return [self._written(one.inputs) for one in indexed]
+
+    def _written(self, inputs: Indices) -> list[Any]:
         if self.version.backend == "tensorrt":
-            indices = padded(indices, self.version.max_length)
-        return [write(tensor, indices[tensor.name]) for tensor in ENGINE_INPUTS]
+            inputs = padded(inputs, self.version.max_length)
+        return [write(tensor, inputs[tensor.name]) for tensor in ENGINE_INPUTS]

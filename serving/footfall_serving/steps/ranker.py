@@ -1,10 +1,8 @@
 """Ranker: all requests of a dynamic batch in one engine call."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from footfall.contract import (
@@ -23,7 +21,7 @@ from footfall_engines.batch import (
     unpad_list,
 )
 from footfall_engines.engine import load_engine
-from footfall_serving.steps.step import Step, failure, read, read_row, write
+from footfall_serving.steps.step import Step, read, read_row, write
 
 Row = dict[str, NDArray[Any]]
 """contract.ENGINE_INPUTS without batch axis, and user_id [1], NOBODY where it was left out."""
@@ -45,45 +43,20 @@ class Ranker(Step):
         )
         self._engine.score(self._batch([EMPTY]))  # so that the first request does not pay for lazy set-up
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Whatever is wrong with a request, its own answer tells, and no other's."""
-        responses: list[Any] = []
-        rows: list[Row] = []
-        for request in requests:
-            try:
-                rows.append(self._row(request))
-                responses.append(None)
-            except Exception as error:
-                responses.append(failure(error))
-        scored = iter(self._respond_all(rows))
-        return [next(scored) if response is None else response for response in responses]
-
-    def _row(self, request: Any) -> Row:
+    def ask(self, request: Any) -> Row:
         row = {tensor.name: read_row(request, tensor) for tensor in ENGINE_INPUTS}
         user = read(request, USER_ID)
         row[USER_ID.name] = np.array([NOBODY], np.object_) if user is None else user[0]
         return row
 
-    def _respond_all(self, rows: list[Row]) -> list[Any]:
-        """In one engine call; where that fails each row by itself, so that who is to blame is told and no other."""
-        if not rows:
-            return []
-        try:
-            return self._score(rows)
-        except Exception as error:
-            if len(rows) == 1:
-                return [failure(error)]
-            return [response for row in rows for response in self._respond_all([row])]
-
-    def _score(self, rows: list[Row]) -> list[Any]:
-        batch, before = self._batch(rows), self._engine.cached_events
+    def answer(self, asked: list[Row]) -> list[list[Any]]:
+        batch, before = self._batch(asked), self._engine.cached_events
         scores = self._engine.score(batch).outputs
         cached = self._engine.cached_events - before
         self._cached.increment(cached)
         self._computed.increment(len(batch.history.item) - cached)
         return [
-            pb_utils.InferenceResponse([write(tensor, scores[tensor.name][row]) for tensor in self._outputs])
-            for row in range(len(rows))
+            [write(tensor, scores[tensor.name][row]) for tensor in self._outputs] for row in range(len(asked))
         ]
 
     def _batch(self, rows: list[Row]) -> Batch:

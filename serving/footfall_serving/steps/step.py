@@ -39,18 +39,36 @@ class Step:
         return [self._family.Metric(labels={"version": version, label: value}) for value in values]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request by itself, so that a malformed one spoils no other."""
-        return [self._respond(request) for request in requests]
+        """Whatever is wrong with a request, its own answer tells, and no other's."""
+        responses: list[Any] = []
+        asked: list[Any] = []
+        for request in requests:
+            try:
+                asked.append(self.ask(request))
+                responses.append(None)
+            except Exception as error:
+                responses.append(failure(error))
+        answers = iter(self._answer_all(asked))
+        return [next(answers) if response is None else response for response in responses]
 
-    def answer(self, request: Any) -> list[Any]:
-        """The output tensors of one request. Raises InputError for what the client got wrong."""
+    def ask(self, request: Any) -> Any:
+        """What a request asks of `answer`. Raises InputError for what the client got wrong."""
+        raise AssertionError("every step reads its requests")
+
+    def answer(self, asked: list[Any]) -> list[list[Any]]:
+        """The output tensors of each, in one pass. Raises InputError for what the client got wrong."""
         raise AssertionError("every step answers")
 
-    def _respond(self, request: Any) -> Any:
+    def _answer_all(self, asked: list[Any]) -> list[Any]:
+        """In one pass; where that fails each by itself, so that who is to blame is told and no other."""
+        if not asked:
+            return []
         try:
-            return pb_utils.InferenceResponse(self.answer(request))
+            return [pb_utils.InferenceResponse(tensors) for tensors in self.answer(asked)]
         except Exception as error:
-            return failure(error)
+            if len(asked) == 1:
+                return [failure(error)]
+            return [response for one in asked for response in self._answer_all([one])]
 
 
 def failure(error: Exception) -> Any:
