@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 
 import grpc
 import hpack
+import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpcclient
@@ -43,7 +45,13 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
-from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_FRAME_BYTES, MAX_HELD_BYTES, MAX_SECONDS
+from footfall_serving.door.limits import (
+    MAX_BODY_BYTES,
+    MAX_FRAME_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_HELD_BYTES,
+    MAX_SECONDS,
+)
 from footfall_serving.options import ServeOptions
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState
@@ -224,6 +232,22 @@ def test_composing_models_are_closed_over_both_protocols_and_their_metadata_is_n
         assert {model.name for model in client.get_model_repository_index(key).models} >= {step}
 
 
+def test_streaming_clients_get_each_answer_through_the_door(server: ServerState, ids: list[str]) -> None:
+    sent = grpcclient.InferInput("item_id", [1, 2], "BYTES")
+    sent.set_data_from_numpy(np.array([[id_.encode() for id_ in ids[:2]]], dtype=np.object_))
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        right = client.infer("footfall", [sent]).as_numpy("recommended_id")
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for number in range(20):
+            client.async_stream_infer("footfall", [sent], request_id=str(number))
+        for _ in range(20):
+            result, error = answers.get(timeout=60)
+            assert error is None
+            assert (result.as_numpy("recommended_id") == right).all()
+        client.stop_stream()
+
+
 def test_names_of_what_is_closed_may_be_ids_as_any_other(raw: RawGrpc) -> None:
     for id_ in (b"ranker", b"classification", b"shared_memory_region", "é preprocess".encode()):
         assert raw.ask(inference(id_=id_, id="postprocess").SerializeToString()).status == 0
@@ -304,22 +328,22 @@ def test_a_block_of_headers_is_passed_on_whole() -> None:
     block = b"".join(parts) + frame(CONTINUATION, END_HEADERS, 1, b"c")
     data = frame(PING, 0, 0, bytes(8)) + block + frame(DATA, 0, 1, b"d")
     for size in (1, 3, 10, len(data)):
-        frames, found = Frames(MAX_FRAME_BYTES), []
+        frames, found = Frames(MAX_FRAME_BYTES, MAX_HEAD_BYTES), []
         for at in range(0, len(data), size):
             whole, there = frames.take(data[at : at + size])
             found += [whole[start:stop] for _, _, _, start, stop in there]
         assert found == [data[:17], block, data[17 + len(block) :]]
     with pytest.raises(Malformed):
-        endless = Frames(1000)
+        endless = Frames(MAX_FRAME_BYTES, 1000)
         for _ in range(200):
-            endless.take(frame(HEADERS if not endless.waiting else CONTINUATION, 0, 1, b"x"))
+            endless.take(frame(HEADERS if not endless.waiting else CONTINUATION, 0, 1, b""))
 
 
 @pytest.mark.parametrize("sentence", ["short", "x" * 126, "y" * 127, "100 % of é\n" + "z" * 400])
 def test_a_refusal_is_read_by_any_decoder_and_leaves_its_table_as_it_was(sentence: str) -> None:
     for begun in (False, True):
         answer = Refused(Status.INVALID_ARGUMENT, sentence).answer(5, begun=begun, ended=False)
-        data, [headers, reset] = Frames(MAX_FRAME_BYTES).take(answer)
+        data, [headers, reset] = Frames(MAX_FRAME_BYTES, MAX_HEAD_BYTES).take(answer)
         assert headers[:3] == (HEADERS, END_HEADERS | END_STREAM, 5)
         assert reset[0] == RST_STREAM
         decoder = hpack.Decoder()
@@ -354,7 +378,7 @@ class FakeTransport:
 
     def frames(self) -> list[tuple[int, int]]:
         """Kinds and streams of what was written since the last time."""
-        _, frames = Frames(2**24).take(self.written.removeprefix(PREFACE))
+        _, frames = Frames(2**24, 2**24).take(self.written.removeprefix(PREFACE))
         self.written = b""
         return [(kind, stream) for kind, _, stream, _, _ in frames]
 

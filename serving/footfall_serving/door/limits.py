@@ -3,9 +3,10 @@
 MAX_FRAME_BYTES = 4 * 2**20 + 9
 """Of HTTP/2: what server 2.51 announces that it takes, and the head."""
 STREAM_BYTES = 16 * 2**10
-"""What a call takes up in the server beside its message."""
+"""What a call takes up in the server beside its message: 15 KB, of 4,000 that were open."""
 
 MAX_HEAD_BYTES = 16 * 2**10
+"""As much as server 2.51 announces for gRPC's headers."""
 MAX_BODY_BYTES = 16 * 2**20
 """Of an HTTP request or a gRPC message: 8,192 events and 16,384 candidates with ids of 512 bytes, all of them the
 longest there are, take 12.6 MB."""

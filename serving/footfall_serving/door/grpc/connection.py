@@ -23,7 +23,7 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.line import MARK, Line
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.grpc.stream import Stream
-from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_SECONDS, STREAM_BYTES
+from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SECONDS, STREAM_BYTES
 
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
 TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, callers: Callers, path: str) -> None:
         self._callers, self._path = callers, path
-        self._frames = Frames(MAX_FRAME_BYTES)
+        self._frames = Frames(MAX_FRAME_BYTES, MAX_HEAD_BYTES)
         self._early: bytearray | None = bytearray()
         self._task: asyncio.Task[None] | None = None
         self._line: Line | None = None

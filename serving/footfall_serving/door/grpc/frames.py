@@ -19,10 +19,13 @@ class Malformed(Exception):
 
 
 class Frames:
-    """Cuts what comes on a connection into whole frames of at most `max_bytes`."""
+    """Cuts what comes on a connection into whole frames of at most `max_bytes`, headers of `max_head_bytes`.
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    The latter are looked through again with all that comes of them.
+    """
+
+    def __init__(self, max_bytes: int, max_head_bytes: int) -> None:
+        self._max_bytes, self._max_head_bytes = max_bytes, max_head_bytes
         self._rest = bytearray()
         self._need = 0
 
@@ -50,7 +53,7 @@ class Frames:
             elif kind == CONTINUATION:
                 raise Malformed
             need = stop - place
-            if need > self._max_bytes:
+            if need > (self._max_head_bytes if kind == HEADERS else self._max_bytes):
                 raise Malformed
             if stop > end:
                 break

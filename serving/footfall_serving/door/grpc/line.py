@@ -31,7 +31,7 @@ class Line(asyncio.Protocol):
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._frames = Frames(LARGEST_FRAME)
+        self._frames = Frames(LARGEST_FRAME, LARGEST_FRAME)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
