@@ -314,6 +314,8 @@ class FakeTransport:
     def close(self) -> None:
         self.closed = True
 
+    abort = close
+
 
 def connect(callers: Callers) -> tuple[Connection, FakeTransport]:
     connection, transport = Connection(callers, cast(Any, None)), FakeTransport()

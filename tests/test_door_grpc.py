@@ -359,13 +359,16 @@ class FakeTransport:
     """Keeps what is written to the caller or to the server."""
 
     def __init__(self) -> None:
-        self.written, self.closed, self.reads = b"", False, True
+        self.written, self.closed, self.aborted, self.reads = b"", False, False, True
 
     def write(self, data: bytes) -> None:
         self.written += data
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -492,7 +495,10 @@ def test_a_message_that_trickles_is_refused_and_an_idle_call_is_not() -> None:
     assert not door.transport.closed
     door.loop.now = 2 * MAX_SECONDS + 2
     door.callers.refuse_slow()
-    assert door.transport.closed
+    assert (door.transport.closed, door.transport.aborted) == (True, False)
+    door.loop.now += MAX_SECONDS
+    door.callers.refuse_slow()
+    assert door.transport.aborted  # what was written to it was never read
 
 
 def test_a_connection_without_a_preface_is_closed_in_time() -> None:

@@ -68,6 +68,9 @@ class Connection(asyncio.Protocol):
             self._line.transport.close()
 
     def close(self) -> None:
+        """Once what was written has been read; at once where that was waited for already."""
+        if self._closed:
+            self.transport.abort()
         self._closed = True
         self.transport.close()
 
@@ -94,13 +97,16 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def refuse_slow(self, began: float) -> None:
-        if (self._early is not None or self._frames.waiting) and self._arriving < began:
+        if self._closed:
+            if self.since < began:
+                self.close()
+        elif (self._early is not None or self._frames.waiting) and self._arriving < began:
             self.close()
-            return
-        for number, stream in list(self.streams.items()):
-            if stream.since is not None and stream.since < began and stream.refused is None:
-                sentence = f"the message took more than {MAX_SECONDS:.0f} s to arrive"
-                self._write([self._refuse(number, Refused(Status.DEADLINE_EXCEEDED, sentence))])
+        else:
+            for number, stream in self.streams.items():
+                if stream.since is not None and stream.since < began and stream.refused is None:
+                    sentence = f"the message took more than {MAX_SECONDS:.0f} s to arrive"
+                    self._write([self._refuse(number, Refused(Status.DEADLINE_EXCEEDED, sentence))])
 
     def data_received(self, data: bytes) -> None:
         if self._closed:

@@ -69,8 +69,8 @@ class Connection(asyncio.Protocol):
     def refuse_slow(self, began: float) -> None:
         if self.since >= began:
             return
-        if self._closing:  # refused, and its caller has not gone yet
-            self.close()
+        if self._closing:  # refused, and its caller has not gone yet, or does not read
+            self._transport.abort()
         elif self.is_reading:
             sentence = f"the request took more than {MAX_SECONDS:.0f} s to arrive"
             self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, sentence))
