@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -294,9 +295,13 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.later: list[Callable[[], None]] = []
 
     def time(self) -> float:
         return self.now
+
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> None:
+        self.later.append(function)
 
 
 class FakeTransport:

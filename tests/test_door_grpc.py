@@ -45,6 +45,7 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.hold import idle_file
 from footfall_serving.door.limits import (
     MAX_BODY_BYTES,
     MAX_FRAME_BYTES,
@@ -583,6 +584,27 @@ def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_k
     for connection in (door, other):
         connection.caller.connection_lost(None)
     assert (callers.inferences, callers.held) == (0, 0)
+
+
+def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    door = pair(Callers(cast(Any, FakeLoop()), hold=hold))
+    door.asks(1, ASKS)
+    door.loop.transport.frames()
+    hold.touch()
+    door.asks(3, ASKS)
+    door.asks(5, ASKS)
+    assert (door.loop.transport.frames(), door.transport.reads) == ([], False)
+    assert not idle_file(hold).exists()
+    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, b""))
+    assert idle_file(hold).exists()
+    (go_on,) = door.loop.later
+    go_on()
+    assert door.loop.transport.frames() == []
+    os.utime(hold, (0, 0))  # left by who was killed
+    go_on()
+    assert door.loop.transport.frames() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
+    assert door.transport.reads
 
 
 def test_a_door_that_dies_or_is_stopped_is_opened_again_for_grpc_too(

@@ -1,23 +1,27 @@
 """More requests than the server can answer: who is refused, and who has it answered after all."""
 
 import asyncio
+import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import copied
+from tritonclient.utils import InferenceServerException
 
 from footfall.contract import OVERLOADED
 from footfall_client import AsyncClient, Client, Overloaded, Recommendation
-from footfall_client._calls import Attempts
+from footfall_client._calls import Attempts, Calls
 from footfall_client._settings import Protocol
 from footfall_serving import supervisor
 from footfall_serving.options import ServeOptions
 from footfall_serving.server import running_server
-from footfall_serving.state import ServerState
+from footfall_serving.state import ServerState, read_state
 
 BOUND = 2
 CROWD = 12
@@ -124,3 +128,34 @@ def test_of_64_clients_who_wait_for_their_answers_none_is_refused(
             await asyncio.gather(*(one() for _ in range(CLIENTS)))
 
     asyncio.run(ask())
+
+
+def test_callers_who_leave_an_overloaded_server_do_not_end_it(
+    tiny_repository: Path, tmp_path: Path, ids: list[str]
+) -> None:
+    """Refused by the server itself (a max_queue_size of 2) and not by the door, such callers ended it in a second."""
+    repository = copied(tiny_repository, tmp_path / "repository")
+    options = ServeOptions("127.0.0.1", 0, 0, 0, max_inferences=4)
+    random_, statuses = random.Random(8), Counter[str]()
+
+    async def ask(server: ServerState) -> None:
+        async with AsyncClient(server.grpc_url, retries=0) as client:
+            request = next(Calls().recommend(ids[:3], None, None, True, None, None))
+            limit = asyncio.Semaphore(64)
+
+            async def one() -> None:
+                async with limit:
+                    try:
+                        await client._connection.invoke(request, random_.uniform(0.001, 0.06))
+                    except InferenceServerException as error:
+                        statuses[error.status()] += 1
+
+            await asyncio.gather(*(one() for _ in range(4000)))
+
+    with running_server(repository, options) as server:
+        asyncio.run(ask(server))
+        assert psutil.Process(server.pid).status() != psutil.STATUS_ZOMBIE
+        with Client(server.grpc_url, timeout=100) as client:
+            assert client.recommend(ids[:3]).items
+        assert read_state(repository) == server
+    assert statuses["StatusCode.UNAVAILABLE"]

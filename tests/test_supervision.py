@@ -1,5 +1,6 @@
 """The supervisor: what died, hangs or stands still serves again, and it says so only then."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from asker import Asker
 from conftest import copied, eventually, infer, lone_stub
 from test_server_process import serve
 
-from footfall_client import Client
+from footfall_client import Client, ModelNotReady, Unavailable
+from footfall_client._settings import Protocol
 from footfall_engines.repository import Repository
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
@@ -61,6 +64,27 @@ def service(three_versions: Path, tmp_path: Path) -> Iterator[Service]:
         publish(Repository(service.repository).version_folder(number))
     with running_server(service.repository, say=service.said.append):
         yield service
+
+
+@contextlib.contextmanager
+def asking(state: ServerState) -> Iterator[list[Asker]]:
+    """Clients over both protocols, from before the block, each answered once, until after it."""
+    urls: list[tuple[str, Protocol]] = [(state.grpc_url, "grpc"), (state.http_url, "http")]
+    askers = [Asker(url, lambda client: client.recommend([]), protocol) for url, protocol in 2 * urls]
+    for asker in askers:
+        asker.start()
+    try:
+        assert eventually(lambda: all(asker.answers for asker in askers))
+        yield askers
+        counts = [len(asker.answers) for asker in askers]
+        assert eventually(
+            lambda: all(len(asker.answers) > count for asker, count in zip(askers, counts, strict=True))
+        )
+    finally:
+        for asker in askers:
+            asker.ended.set()
+        for asker in askers:
+            asker.join()
 
 
 def gone(pid: int) -> bool:
@@ -146,12 +170,18 @@ def test_a_version_that_is_not_live_and_loses_its_stub_is_let_go(service: Servic
 
 def test_it_does_not_say_that_a_damaged_version_serves_and_a_rollback_rescues(service: Service) -> None:
     (Repository(service.repository).version_folder(2) / "model.onnx").write_bytes(b"nonsense")
-    os.kill(service.stub("ranker").pid, signal.SIGKILL)
-    assert service.says("model.onnx has 8 bytes, its manifest says")
-    assert service.says("version 2 is live: go back by `footfall rollback`")
-    assert not any("serves again" in line for line in service.said)
-    assert rollback(service.repository).live == 1
-    assert service.answers() == 1
+    with asking(service.state) as askers:
+        os.kill(service.stub("ranker").pid, signal.SIGKILL)
+        assert service.says("model.onnx has 8 bytes, its manifest says")
+        assert service.says("version 2 is live: go back by `footfall rollback`")
+        assert not any("serves again" in line for line in service.said)
+        assert rollback(service.repository).live == 1
+        assert eventually(
+            lambda: service.answers() == 1
+        )  # gRPC of this process waits before it connects again
+    for asker in askers:
+        assert any(type(failure) is Unavailable for failure in asker.failures)
+        assert not any(isinstance(failure, ModelNotReady) for failure in asker.failures)
     assert service.says("supervisor: version 1 serves again")
 
 
@@ -172,3 +202,21 @@ def test_what_a_killed_serve_left_is_ended_by_the_next(tiny_repository: Path, tm
         assert not list(Path("/dev/shm").glob(f"{state.shm_prefix}*"))
         with Client(again.grpc_url) as client:
             assert client.recommend([]).model_version == 1
+
+
+@pytest.mark.parametrize("size", [8, None])
+def test_a_damaged_live_version_answers_until_another_takes_its_place(
+    service: Service, size: int | None
+) -> None:
+    """`size` None: as before, so that only a load finds it."""
+    file = Repository(service.repository).version_folder(2) / "model.onnx"
+    file.write_bytes(b"x" * (file.stat().st_size if size is None else size))
+    said: list[str] = []
+    with asking(service.state) as askers:
+        assert publish(Repository(service.repository).version_folder(3), say=said.append).serving
+        assert service.answers() == 3
+    assert [repr(failure) for asker in askers for failure in asker.failures] == []
+    assert {answer.model_version for asker in askers for answer in asker.answers} == {2, 3}
+    assert "callers wait at the door while version 3 takes the place of version 2" in said
+    assert any("version 2 does not stay loaded" in line for line in said)
+    assert service.said == []

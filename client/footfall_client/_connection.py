@@ -30,6 +30,8 @@ RETURNS_MESSAGE = {"get_model_config": "config", "get_model_repository_index": "
 
 MESSAGES_OF_ANY_SIZE = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 """As tritonclient has it where it is given no arguments."""
+SOON_CONNECTED_AGAIN = ("grpc.max_reconnect_backoff_ms", 1000)
+"""To a server that was away; by default gRPC then waits longer each time, up to 2 minutes."""
 NO_PROXY = ("grpc.enable_http_proxy", 0)
 """gRPC alone reads http_proxy and its kin, and asks the proxy even for this machine, which it cannot reach."""
 
@@ -47,8 +49,9 @@ class Connection:
         self._input = module.InferInput
         self._headers = settings.all_headers()
         options = _tls_options(settings) if settings.tls else {}
-        if self._grpc and settings.is_loopback:
-            options["channel_args"] = [*MESSAGES_OF_ANY_SIZE, NO_PROXY]
+        if self._grpc:
+            local = [NO_PROXY] if settings.is_loopback else []
+            options["channel_args"] = [*MESSAGES_OF_ANY_SIZE, SOON_CONNECTED_AGAIN, *local]
         self.client = module.InferenceServerClient(settings.url, **options)
 
     def invoke(self, call: Call, timeout: float) -> Any:

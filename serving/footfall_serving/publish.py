@@ -18,6 +18,7 @@ from footfall.folder import MANIFEST, aside, replacing, writing
 from footfall_engines.repository import PROMOTIONS, SILENT, Repository, Say
 from footfall_engines.version import Version, check_successor
 from footfall_serving.canary import replay
+from footfall_serving.door.hold import held
 from footfall_serving.heartbeat import Heartbeat
 from footfall_serving.lock import is_served, locked
 from footfall_serving.repository_api import RepositoryApi
@@ -93,15 +94,22 @@ def _promote(version: Version, repository: Repository, say: Say, *, back: bool =
     beside = _whole(repository, previous if previous in (live, *repository.loaded_numbers()) else None, say)
     repository.write_adaptors(version.number, (PREPROCESS, POSTPROCESS))
     state = _answering(repository, version, say)
-    with _server(state) as api, _undone_on_failure(repository, api, say):
-        repository.write_step_configs([*beside, version])
-        if api is not None:
-            say(
-                f"loading version {version.number}"
-                + "".join(f" beside version {old.number}" for old in beside)
-            )
-            for model in COMPOSING_MODELS:
-                api.load(model)
+    with (
+        _server(state) as api,
+        _undone_on_failure(repository, api, say),
+        contextlib.ExitStack() as until_it_answers,
+    ):
+        if state is None or api is None:
+            repository.write_step_configs([*beside, version])
+        else:
+            is_lost = live not in (None, version.number, *(old.number for old in beside))
+            if is_lost or not _loads_beside(beside, version, repository, api, say):
+                # The server lets go of what does not load again as soon as any of its steps is loaded without it.
+                say(
+                    f"callers wait at the door while version {version.number} takes the place of version {live}"
+                )
+                until_it_answers.enter_context(held(state.grpc_file))
+                _load([version], repository, api)
             say(f"replaying the canary of version {version.number}")
             replay(api.client, version)
         repository.write_ensemble_config(version)
@@ -109,6 +117,31 @@ def _promote(version: Version, repository: Repository, say: Say, *, back: bool =
         if api is not None:
             api.load(ENSEMBLE)
     return Published(version.number, previous, serving=state is not None)
+
+
+def _loads_beside(
+    beside: list[Version], version: Version, repository: Repository, api: RepositoryApi, say: Say
+) -> bool:
+    """Whether the server has the steps of all of them now; else it has what it had. Raises NotReadyError where that
+    is for `version` itself.
+    """
+    say(f"loading version {version.number}" + "".join(f" beside version {old.number}" for old in beside))
+    try:
+        _load([*beside, version], repository, api)
+    except NotReadyError as error:
+        damaged = [old for old in beside if f"version {old.number} is at UNAVAILABLE" in str(error)]
+        if not damaged or f"version {version.number} is at UNAVAILABLE" in str(error):
+            raise
+        say(f"version {damaged[0].number} does not stay loaded: {error}")
+        return False
+    return True
+
+
+def _load(versions: list[Version], repository: Repository, api: RepositoryApi) -> None:
+    """Raises NotReadyError; of each step all of the versions are loaded or none."""
+    repository.write_step_configs(versions)
+    for model in COMPOSING_MODELS:
+        api.load(model)
 
 
 def _answering(repository: Repository, version: Version, say: Say) -> ServerState | None:

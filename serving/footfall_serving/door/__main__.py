@@ -14,6 +14,7 @@ import uvloop
 
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.connection import Connection as GrpcConnection
+from footfall_serving.door.hold import hold_file
 from footfall_serving.door.http.connection import Connection as HttpConnection
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.opening import Opening
@@ -25,7 +26,10 @@ HANDSHAKE_S = 10.0
 
 async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
-    callers, upstream = Callers(loop, opening.max_inferences), Upstream(opening.http_file, loop)
+    callers, upstream = (
+        Callers(loop, opening.max_inferences, hold_file(opening.grpc_file)),
+        Upstream(opening.http_file, loop),
+    )
     await loop.create_server(
         lambda: HttpConnection(callers, upstream), sock=socket.socket(fileno=opening.http), backlog=BACKLOG
     )

@@ -1,9 +1,11 @@
 """Callers: every connection of the door, over either protocol, and what they hold together."""
 
 import asyncio
+from pathlib import Path
 from typing import Protocol
 
 from footfall.contract import MAX_INFERENCES
+from footfall_serving.door.hold import idle_file, is_held
 from footfall_serving.door.limits import FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
 
 
@@ -27,11 +29,17 @@ class Callers:
     server works on for them.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, max_inferences: int = MAX_INFERENCES) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_inferences: int = MAX_INFERENCES,
+        hold: Path = Path("nobody holds"),
+    ) -> None:
         self.loop = loop
         self.held = 0
         self.inferences = 0
         self._max_inferences = max_inferences
+        self._hold = hold
         self._connections: set[Caller] = set()
 
     def add(self, connection: Caller) -> None:
@@ -47,6 +55,13 @@ class Callers:
         self.held += change
         return held <= FREE_BYTES or self.held <= MAX_HELD_BYTES
 
+    def wait(self) -> bool:
+        """Whether what they ask is to wait; tells who holds them once nothing is under way."""
+        held = is_held(self._hold)
+        if held and not self.inferences:
+            idle_file(self._hold).touch()
+        return held
+
     def begin(self) -> bool:
         """Count one inference more, to be ended; False where as many as may are under way."""
         begins = self.inferences < self._max_inferences
@@ -55,6 +70,8 @@ class Callers:
 
     def end(self) -> None:
         self.inferences -= 1
+        if not self.inferences:
+            self.wait()
 
     def refuse_slow(self) -> None:
         began = self.loop.time() - MAX_SECONDS

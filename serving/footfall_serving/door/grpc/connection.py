@@ -23,6 +23,7 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.line import MARK, Line
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.grpc.stream import Stream
+from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SECONDS, STREAM_BYTES
 
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._callers, self._path = callers, path
         self._frames = Frames(MAX_FRAME_BYTES, MAX_HEAD_BYTES)
         self._early: bytearray | None = bytearray()
+        self._kept = bytearray()
         self._task: asyncio.Task[None] | None = None
         self._line: Line | None = None
         self._last_stream = 0
@@ -115,10 +117,28 @@ class Connection(asyncio.Protocol):
         if self._early is not None:
             self._greet(data)
             return
+        if self._kept or self._callers.wait():
+            self._keep(data)
+            return
         try:
             self._pass_on(data)
         except Malformed:
             self.close()
+
+    def _keep(self, data: bytes) -> None:
+        """While callers are held."""
+        if not self._kept:
+            self.pause_reading()
+            self._callers.loop.call_later(LOOK_S, self._go_on)
+        self._kept += data
+
+    def _go_on(self) -> None:
+        if self._callers.wait():
+            self._callers.loop.call_later(LOOK_S, self._go_on)
+        elif not self._closed:
+            data, self._kept = bytes(self._kept), bytearray()
+            self.resume_reading()
+            self.data_received(data)
 
     def _greet(self, data: bytes) -> None:
         """Wait for the preface, then connect to the server and wait for that."""

@@ -6,6 +6,7 @@ from typing import cast
 
 from footfall.contract import OVERLOADED
 from footfall_serving.door.callers import Callers
+from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
 from footfall_serving.door.http.inference import checked
@@ -92,6 +93,10 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _go_on(self) -> None:
+        if self._callers.wait():
+            self._transport.pause_reading()
+            self._callers.loop.call_later(LOOK_S, self._go_on_after_hold)
+            return
         try:
             while not self.busy and self._writable and not self._closing:
                 request = self._take()
@@ -101,6 +106,11 @@ class Connection(asyncio.Protocol):
             self._hold()
         except Refused as refused:
             self.refuse(refused)
+
+    def _go_on_after_hold(self) -> None:
+        if not self._closing:
+            self._transport.resume_reading()
+            self._go_on()
 
     def _take(self) -> tuple[Head, bytes] | None:
         """The next whole request of the buffer."""
