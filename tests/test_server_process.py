@@ -151,6 +151,17 @@ def test_an_address_that_is_not_this_machines_is_refused(
         pass
 
 
+def test_a_repository_that_another_footfall_wrote_is_served(tiny_repository: Path, tmp_path: Path) -> None:
+    """Whose preprocess handed one tensor more to the ranker."""
+    repository = copied(tiny_repository, tmp_path / "repository")
+    path = Repository(repository).config_path("footfall")
+    mapped = '    output_map {\n      key: "history_length"\n      value: "history_length"\n    }\n'
+    assert mapped in path.read_text()
+    path.write_text(path.read_text().replace(mapped, mapped + mapped.replace("history_length", "signature")))
+    with running_server(repository) as state, Client(state.grpc_url) as client:
+        assert client.recommend([]).model_version == 1
+
+
 def test_a_server_on_every_address_is_reached_by_loopback() -> None:
     state = ServerState(1, "0.0.0.0", 8000, 8001, 8002, "grpc:1", "key", "prefix")
     assert (state.http_url, state.grpc_url, state.metrics_url) == (

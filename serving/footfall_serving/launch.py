@@ -85,13 +85,16 @@ def live_number(repository: Path) -> int:
 
 
 def pin_live(repository: Path) -> Version:
-    """Have the server load the live version alone: one that was loaded beside it may be one that does not load."""
+    """Have the server load the live version alone: one that was loaded beside it may be one that does not load.
+
+    By configurations written anew: those on disk may be of a Footfall whose steps hand on other tensors.
+    """
     number = live_number(repository)
     try:
         live = Repository(repository).version(number, verify=True)
     except InputError as error:
         raise InputError(f"{error}; version {number} is live: go back by `footfall rollback`") from error
-    Repository(repository).write_step_configs([live])
+    Repository(repository).write_configs([live], live)
     return live
 
 
