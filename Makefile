@@ -53,7 +53,7 @@ $(VENV)/bin/python:
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "setup: Footfall and what it runs on (about a minute)"
 	@$(PIP) install --constraint constraints.txt torch==2.13.0
-	@$(PIP) install --constraint constraints.txt --editable '.[export,serve]'
+	@$(PIP) install --constraint constraints.txt --editable '.[export,serve,loadtest]'
 	@echo "setup: NVIDIA Triton Inference Server"
 	@$(BIN)/python -m footfall_serving.install
 	@touch $@

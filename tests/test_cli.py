@@ -9,18 +9,19 @@ import pytest
 
 import footfall_cli.main as footfall_main
 from footfall_cli.main import app
+from footfall_engines.repository import Repository
 
 VERBS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
 FOOTFALL = Path(sys.executable).with_name("footfall")
 
 
-def footfall(*arguments: str) -> subprocess.CompletedProcess[str]:
+def footfall(*arguments: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [FOOTFALL, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -46,6 +47,15 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     run = footfall(verb, "--help")
     assert run.returncode == 0
     assert f"footfall {verb} " in run.stdout.replace("Usage: footfall", "")
+
+
+def test_versions_are_told_whole_in_a_narrow_terminal(tiny_repository: Path) -> None:
+    run = footfall("versions", "--repository", str(tiny_repository), columns=80)
+    assert run.returncode == 0, run.stderr
+    assert "…" not in run.stdout
+    created = Repository(tiny_repository).version(1).manifest["created"]
+    for word in ("onnxruntime", "fp32", created[:10], created[11:16]):
+        assert word in run.stdout
 
 
 def test_an_unknown_verb_is_refused() -> None:

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from footfall.errors import InputError
-from footfall_cli.recommend import _history, _warn
-from footfall_client import Client, Event
+from footfall_cli.recommend import SERVED, _history, _warn
+from footfall_client import Client, Event, Recommendation
 from footfall_engines.repository import Repository
 from footfall_serving.state import ServerState
 
@@ -21,6 +22,11 @@ FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 def ask(server: ServerState, *options: str | bytes) -> "subprocess.CompletedProcess[str]":
     command: list[Any] = [FOOTFALL, "recommend", "--url", server.grpc_url, "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def answered(user_vector: list[float]) -> Recommendation:
+    """By a model that knows view and cart."""
+    return Recommendation((), {}, ("view", "cart"), np.array(user_vector, dtype=np.float32), 1)
 
 
 @pytest.mark.parametrize("item", ["22423", "urn:isbn:123", "22423:cart", "22423:", ":cart", "a:view:cart"])
@@ -61,10 +67,35 @@ def test_what_does_not_fit_the_items_is_refused_in_a_sentence(
 def test_an_item_that_reads_like_item_and_action_is_taken_as_an_item_aloud(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _warn(["22423:Add_To_Cart", "urn:isbn:123", "22423:", ":cart"], ["view", "cart"])
+    history = [Event(item) for item in ("22423:Add_To_Cart", "urn:isbn:123", "22423:", ":cart")]
+    _warn(history, answered([1.0]))
     assert capsys.readouterr().err == (
         "'22423:Add_To_Cart' is taken as the id of an item; an action is given by --action Add_To_Cart\n"
     )
+
+
+def test_an_event_that_the_server_drops_is_said(server: ServerState, tiny_repository: Path) -> None:
+    known = next(iter(Repository(tiny_repository).version(1).items)).decode()
+    dropped = "events with the action 'gaze' are dropped: the model knows "
+    unread = "the model knows no event of this history"
+    for event, said in (
+        (("--item", known, "--action", "VIEW"), []),
+        (("--item", known, "--action", "gaze"), [dropped, unread]),
+        (("--item", "no such item"), [unread]),
+        ((), []),
+    ):
+        run = ask(server, *event)
+        assert run.returncode == 0, run.stderr
+        lines = run.stderr.splitlines()
+        assert len(lines) == len(said)
+        assert all(line.startswith(words) for line, words in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("grpc", 8001), ("http", 8000)])
+def test_without_an_url_each_protocol_asks_where_serve_listens(
+    protocol: Literal["grpc", "http"], port: int
+) -> None:
+    assert SERVED[protocol] == f"127.0.0.1:{port}"
 
 
 def test_the_events_named_are_the_events_sent(server: ServerState, tiny_repository: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from certificates import issued, written
 from tls_front import tls_front
 
-from footfall.errors import InputError
+from footfall.errors import InputError, NotReadyError
 from footfall_data.dataset import Dataset
 from footfall_loadtest.gate import Gate, Measured
 from footfall_loadtest.options import LoadTestOptions
-from footfall_loadtest.run import Recorder
+from footfall_loadtest.run import Recorder, run_load_test
 from footfall_loadtest.workload import Workload
 from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
@@ -46,6 +46,15 @@ def test_both_protocols_are_loaded_and_reported(
         assert measured.p50_ms != round(measured.p50_ms), "exact, where locust's own are whole milliseconds"
         assert measured.requests_per_second == pytest.approx(measured.requests / 2)
     assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_without_locust_it_says_what_to_install(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "locust", None)
+    with pytest.raises(NotReadyError, match=r"locust is not installed; pip install 'footfall\[loadtest\]'"):
+        run_load_test({}, dataset.folder, tmp_path / "out", LoadTestOptions())
+    assert not (tmp_path / "out").exists()
 
 
 def test_percentiles_are_those_of_every_request_unrounded() -> None:

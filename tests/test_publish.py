@@ -51,7 +51,7 @@ def test_a_second_rollback_goes_further_back_and_not_forth_again(repository: Pat
     assert rollback(repository).live == 2
     assert Repository(repository).loaded_numbers() == [2, 3]
     assert rollback(repository).live == 1
-    with pytest.raises(InputError, match="has had no other live version to go back to"):
+    with pytest.raises(InputError, match="has no earlier live version to go back to; --to names any other"):
         rollback(repository)
     assert rollback(repository, to=3).live == 3
     assert rollback(repository).live == 1
@@ -88,7 +88,7 @@ def test_a_damaged_newest_version_blocks_no_publish(repository: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("to", "sentence"),
     [
-        (None, "has had no other live version"),
+        (None, "has no earlier live version"),
         (1, "is live already"),
         (9, "has no version 9; it has 1, 2, 3"),
     ],

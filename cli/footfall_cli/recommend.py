@@ -1,8 +1,9 @@
 """`footfall recommend`: ask a served model from the command line."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +11,10 @@ from footfall.contract import DEFAULT_TOP_K
 from footfall.errors import InputError
 from footfall.events import canonical_action
 from footfall_cli.output import JsonOption, say, show
+from footfall_serving.options import ServeOptions
+
+if TYPE_CHECKING:
+    from footfall_client import Event, Recommendation
 
 ITEM = "Of an event, oldest first; repeated for more."
 ACTION = "Of the --item in the same place; given for each item or for none; empty: the default."
@@ -18,6 +23,7 @@ TIME = (
     " given for each item or for none; empty: unknown."
 )
 
+SERVED = {"grpc": f"127.0.0.1:{ServeOptions.grpc_port}", "http": f"127.0.0.1:{ServeOptions.http_port}"}
 NOW = "When the request is made, written like --time; left out: the server's clock."
 
 
@@ -26,12 +32,14 @@ def recommend(
     action: Annotated[list[str] | None, typer.Option(help=ACTION)] = None,
     time: Annotated[list[str] | None, typer.Option(help=TIME)] = None,
     now: Annotated[str, typer.Option(help=NOW)] = "",
-    url: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
+    url: Annotated[
+        str | None, typer.Option(help="host:port of the server. Default: what `serve` listens on.")
+    ] = None,
     protocol: Annotated[Literal["grpc", "http"], typer.Option(help="What the url speaks.")] = "grpc",
     k: Annotated[
         int | None,
         typer.Option(
-            "-k", "--top-k", help=f"Length of the list. [default: {DEFAULT_TOP_K}, or what there is]"
+            "-k", "--top-k", help=f"Length of the list. Default: {DEFAULT_TOP_K}, or what there is."
         ),
     ] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Rank only these; may be repeated.")] = None,
@@ -54,13 +62,13 @@ def recommend(
     from footfall_client import Client
 
     history, moment = _history(item or [], action or [], time or []), _time("--now", now)
-    with Client(url, protocol, timeout=timeout, tls=tls_root or False) as client:
+    with Client(url or SERVED[protocol], protocol, timeout=timeout, tls=tls_root or False) as client:
         client.recommend([], k=1)  # opens the connection before the clock runs
         started = perf_counter()
         answer = client.recommend(history, k, candidate, not keep_seen, user, moment)
         milliseconds = (perf_counter() - started) * 1000
-    _warn(item or [], list(answer.action_probability))
-    result: dict[str, Any] = {
+    _warn(history, answer)
+    result = {
         "items": [vars(listed) for listed in answer.items],
         "action_probability": dict(answer.action_probability),
         "user_vector": answer.user_vector.tolist(),
@@ -73,7 +81,7 @@ def recommend(
     show(result, "\n".join(lines), as_json)
 
 
-def _history(items: list[str], actions: list[str], times: list[str]) -> list[Any]:
+def _history(items: list[str], actions: list[str], times: list[str]) -> list["Event"]:
     from footfall_client import Event
 
     for option, values in (("--action", actions), ("--time", times)):
@@ -102,9 +110,14 @@ def _time(option: str, text: str) -> datetime | int | None:
     return time
 
 
-def _warn(items: list[str], actions: list[str]) -> None:
-    """Of items that read as ITEM:ACTION."""
-    for item in items:
-        head, _, action = item.rpartition(":")
-        if head and canonical_action(action) in actions:
-            say(f"{item!r} is taken as the id of an item; an action is given by --action {action}")
+def _warn(history: Sequence["Event"], answer: "Recommendation") -> None:
+    """Of items that read as ITEM:ACTION, and of what the server drops in silence, as DESIGN has it."""
+    known = answer.action_names
+    for event in history:
+        head, _, action = event.item.rpartition(":")
+        if head and canonical_action(action) in known:
+            say(f"{event.item!r} is taken as the id of an item; an action is given by --action {action}")
+        if event.action is not None and canonical_action(event.action) not in known:
+            say(f"events with the action {event.action!r} are dropped: the model knows {', '.join(known)}")
+    if history and not answer.user_vector.any():
+        say("the model knows no event of this history: the list is that of an empty one, the popular items")

@@ -19,7 +19,7 @@ def versions(
     import json
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from footfall_serving.versions import list_versions
 
@@ -27,7 +27,8 @@ def versions(
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("version", "state", "engine", "precision", "items", "NDCG@10", "created", "promoted")
+    heads = ("version", "state", "engine", "items", "NDCG@10", "created", "promoted")
+    table = Table(*(Column(head, overflow="fold") for head in heads), title="times are UTC")
     for row in rows:
         states = {
             "live": row["live"],
@@ -39,12 +40,16 @@ def versions(
             table.add_row(str(row["version"]), state, row["error"])
             continue
         facts = (
-            row["engine"],
-            row["precision"],
+            f"{row['engine']} {row['precision']}",
             f"{row['items']:,}",
             f"{row['ndcg@10']:.4f}",
-            row["created"],
-            ", ".join(row["promoted"]),
+            _minute(row["created"]),
+            "\n".join(map(_minute, row["promoted"])),
         )
         table.add_row(str(row["version"]), state, *facts)
     Console().print(table)
+
+
+def _minute(moment: str) -> str:
+    """Of an ISO time in UTC, as a manifest has it."""
+    return moment[:16].replace("T", " ")

@@ -11,10 +11,11 @@ import subprocess
 import sys
 from array import array
 from collections import Counter, defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from footfall.errors import FootfallError
+from footfall.errors import FootfallError, NotReadyError
 from footfall_loadtest.gate import Measured
 from footfall_loadtest.options import LoadTestOptions
 from footfall_loadtest.workload import Workload
@@ -30,6 +31,8 @@ def run_load_test(
 
     `tls_root`: the PEM root of the server's certificate; every protocol then speaks TLS.
     """
+    if find_spec("locust") is None:
+        raise NotReadyError("locust is not installed; pip install 'footfall[loadtest]'")
     Workload(dataset, options.max_events)
     out.mkdir(parents=True, exist_ok=True)
     environment = {

@@ -26,7 +26,8 @@ class ServeOptions:
     max_inferences: Annotated[
         int,
         Flag(
-            "Under way at once, of all callers; one more is told to try again. Seconds that they wait x answers/s."
+            "Under way at once, of all callers; one more is told to try again. No more than the answers a second"
+            " times the seconds that callers wait."
         ),
     ] = MAX_INFERENCES
     repository_key: str | None = None

@@ -76,7 +76,7 @@ def _before(repository: Repository, say: Say) -> Version:
             return repository.version(number, verify=True)
         except InputError as error:
             say(f"version {number} is passed over: {error}")
-    raise InputError(f"{repository.folder} has had no other live version to go back to")
+    raise InputError(f"{repository.folder} has no earlier live version to go back to; --to names any other")
 
 
 def _named(repository: Repository, number: int) -> Version:

@@ -35,7 +35,7 @@ def check_source(source: Checkpoint, dataset: Dataset, config: ModelConfig, spli
         old, new = getattr(source.config, field.name), getattr(config, field.name)
         if field.name not in FREE and old != new:
             raise InputError(
-                f"{source.folder} has {field.name} {old}, not {new}; weights go on in their own shape"
+                f"{source.folder} has {field.name} {old}, not {new}: give the same, as its weights have that shape"
             )
     source.learnt.check_start(str(source.folder), dataset, split)
 
