@@ -94,6 +94,7 @@ def test_the_other_kernels_spill_nothing(only: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # about 3 minutes on two free cores
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_nothing_that_is_shipped_spills(arch: int) -> None:
     for row in facts(arch, "", ""):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from test_server_process import serve
 from footfall_client import Client, ModelNotReady, Unavailable
 from footfall_client._settings import Protocol
 from footfall_engines.repository import Repository
+from footfall_serving.install import STUB
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import ServerState, read_state
@@ -89,6 +91,14 @@ def asking(state: ServerState) -> Iterator[list[Asker]]:
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_who_has_the_stubs_name_and_not_yet_its_words_is_no_stub() -> None:
+    command = ["bash", "-c", f"exec -a {STUB} sleep 60"]
+    with subprocess.Popen(command) as process:
+        assert eventually(lambda: psutil.Process(process.pid).cmdline()[:1] == [STUB])
+        assert live_stubs(os.getpid()) == []
+        process.kill()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

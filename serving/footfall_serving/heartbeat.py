@@ -34,9 +34,22 @@ class Heartbeat:
         self._alive_at = self._looked_at = time.monotonic()
         self._worked_s = 0.0
 
-    def ask(self) -> int:
+    def ask(self, deadline_s: float = DEADLINE_S) -> int:
         """Ask once and wait for the number of the version that answers. Raises NotReadyError where none does."""
-        return self._send().result()
+        return self.send(deadline_s).result()
+
+    def send(self, deadline_s: float = DEADLINE_S) -> "Future[int]":
+        """As `ask`, without waiting."""
+        answer: Future[int] = Future()
+
+        def receive(result: grpcclient.InferResult, error: InferenceServerException | None) -> None:
+            if error is None:
+                answer.set_result(int(result.as_numpy(MODEL_VERSION.name).item()))
+            else:
+                answer.set_exception(_failure(error, deadline_s))
+
+        self._api.client.async_infer(ENSEMBLE, [self._input], receive, client_timeout=deadline_s)
+        return answer
 
     def is_alive(self) -> bool:
         """Whether there is an answer to it, or meanwhile to anybody."""
@@ -58,7 +71,7 @@ class Heartbeat:
             self._renew(worked_s)
         self._looked_at = time.monotonic()
         if self._asked is None:
-            self._asked = self._send()
+            self._asked = self.send()
         if not self._asked.done():
             return None
         error, self._asked = self._asked.exception(), None
@@ -80,26 +93,14 @@ class Heartbeat:
             self._num_answers = self._api.count_answers(ENSEMBLE)
         return self._num_answers > before
 
-    def _send(self) -> "Future[int]":
-        answer: Future[int] = Future()
-
-        def receive(result: grpcclient.InferResult, error: InferenceServerException | None) -> None:
-            if error is None:
-                answer.set_result(int(result.as_numpy(MODEL_VERSION.name).item()))
-            else:
-                answer.set_exception(_failure(error))
-
-        self._api.client.async_infer(ENSEMBLE, [self._input], receive, client_timeout=DEADLINE_S)
-        return answer
-
 
 class OverloadError(NotReadyError):
     """No answer in time, which may be for the work of others."""
 
 
-def _failure(error: InferenceServerException) -> NotReadyError:
+def _failure(error: InferenceServerException, deadline_s: float) -> NotReadyError:
     sentence = first_line(error)
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
-        return OverloadError(f"gives no answer within {DEADLINE_S:.0f} s")
+        return OverloadError(f"gives no answer within {deadline_s:.0f} s")
     kind = OverloadError if "queue" in sentence else NotReadyError
     return kind(f"answers with an error: {sentence}")

@@ -8,6 +8,7 @@ import psutil
 from footfall.errors import InputError
 
 BACKLOG = 1024
+LOOKS = 5
 
 
 def free_port(bind: str) -> int:
@@ -45,9 +46,11 @@ def _bind(probe: socket.socket, bind: str, port: int, sentence: str) -> None:
 
 
 def _owner(port: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
-            if listens and connection.pid:
-                return f", by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    """Looked for again where who was found is gone: a child has its parent's sockets until its own program runs."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(psutil.Error):
+            for connection in psutil.net_connections("tcp"):
+                listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+                if listens and connection.pid:
+                    return f", by {psutil.Process(connection.pid).name()} (process {connection.pid})"
     return ""

@@ -28,7 +28,8 @@ def live_stubs(server_pid: int) -> list[Stub]:
     for child in _family(server_pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = child.cmdline()
-            if child.status() == psutil.STATUS_ZOMBIE or not words or Path(words[0]).name != STUB:
+            # Less than three words has who is about to run the stub's program, or to end.
+            if child.status() == psutil.STATUS_ZOMBIE or len(words) < 3 or Path(words[0]).name != STUB:
                 continue
             folder = Path(words[1]).parent
             stubs.append(Stub(child.pid, folder.parent.name, int(folder.name), words[2]))

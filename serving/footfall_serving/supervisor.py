@@ -166,7 +166,7 @@ class Supervisor(threading.Thread):
             for step in COMPOSING_MODELS:
                 self._api.load(step, RELOAD_TIMEOUT_S)
         remove_orphaned_regions(self._running.state.shm_prefix, live_stubs(self._running.state.pid))
-        self._heart.ask()
+        self._heart.ask(RELOAD_TIMEOUT_S)
         if version == live:
             self._say(f"{model} version {version} serves again")
 
