@@ -107,6 +107,23 @@ def test_no_file_has_grown_past_300_lines() -> None:
     assert not long
 
 
+def test_the_tests_and_files_that_the_docs_name_are_there() -> None:
+    for page in tracked_files("*.md"):
+        text = page.read_text()
+        for line in text.splitlines():
+            source = Path()
+            for path, function in re.findall(r"(tests/\w+\.py)?(?:::|, )?\b(test_\w+\b(?!\.py))?", line):
+                source = ROOT / path if path else source
+                if path:
+                    assert source.is_file(), f"{page.name} names {path}"
+                if function and source != Path():
+                    there = f"def {function}(" in source.read_text()
+                    assert there, f"{page.name} names {source.name}::{function}"
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
 def test_nothing_tracked_names_a_machine_path_or_edits_the_import_path() -> None:
     forbidden = re.compile(r"sys\.path\.(?:append|insert)|(?:^|[\s\"'=(])/(?:root|work|home)/", re.MULTILINE)
     for path in tracked_files("*.py", "*.md", "*.pbtxt", "*.toml", "Makefile", ".ci/*"):

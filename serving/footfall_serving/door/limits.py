@@ -16,7 +16,7 @@ MAX_ELEMENTS = 2**17
 """Of one tensor: 16 times the events that are read of a history."""
 MAX_DIMS = 8
 MAX_TENSORS = 64
-"""Of a request, in and out each; the ensemble takes 7 and gives 6."""
+"""Of a request, in and out each; the ensemble takes 8 and gives 6."""
 MAX_JSON_MARKS = 2**20
 """Commas, colons and brackets of a JSON text: each may become an object of about 60 bytes here."""
 MAX_TEXT = 256
