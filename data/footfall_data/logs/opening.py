@@ -25,7 +25,6 @@ from footfall_data.logs.presets import PRESETS, Preset
 from footfall_data.logs.quotes import has_quotes, quotes_are_regular
 from footfall_data.logs.records import BadRow, Layout, json_rows, rows
 
-HEAD_BYTES = 1 << 20
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),

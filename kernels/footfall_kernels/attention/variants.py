@@ -19,7 +19,6 @@ from footfall_kernels.attention.forward_kernel import attention_forward
 from footfall_kernels.attention.tiles import SILU, SOFTMAX
 from footfall_kernels.launch import Variant, interpreted, upcast
 
-POINTERS = ("Blocks", "Counts", "Tiles", "Time", "PositionBias", "TimeBias")
 STRIDES = (
     "query_row",
     "key_row",
