@@ -6,8 +6,8 @@ An untrained model, histories of 20 events. Each server is first asked by 64 cli
 fail; that is its capacity. Then requests come at random moments, three times as many a second, whatever becomes of
 the ones before, each with a deadline of 1 s and the client's retries and pauses; they are encoded before and their
 answers not decoded, so that the caller, which shares the machine, is not what is overloaded. A request is good if its
-answer comes within 1 s of when it was to be sent. A bound is what may be under way at once; 0 is none, and then the
-queues of the steps have none either. What the supervisor said meanwhile must be nothing.
+answer comes within 1 s of when it was to be sent. A bound is what may be under way at once; 0 is none. What the
+supervisor said meanwhile must be nothing.
 """
 
 import argparse
@@ -47,7 +47,6 @@ from footfall_data.options import PrepareOptions
 from footfall_data.prepare import prepare
 from footfall_data.shop.options import SimulateOptions
 from footfall_data.shop.simulate import simulate
-from footfall_engines import model_configs
 from footfall_engines.repository import Repository
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
@@ -59,7 +58,6 @@ from footfall_training.evaluation.ranking import Targets
 from footfall_training.options import TrainOptions
 
 EVENTS, WIDTH = 20, 256
-MAX_QUEUE = model_configs.MAX_QUEUE
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DEADLINE_S = 1.0
 TIMES_CAPACITY = 3
@@ -143,7 +141,6 @@ def summed_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def one(repository: Path, dataset: Dataset, bound: int, seconds: float) -> dict[str, Any]:
     """One server with this bound, under closed loops and then overloaded."""
-    model_configs.MAX_QUEUE = MAX_QUEUE if bound else 0  # a start of the server writes the configs
     said: list[str] = []
     options = dataclasses.replace(ANY_PORTS, max_inferences=bound or 10**9)
     with running_server(repository, options, said.append) as server:

@@ -15,14 +15,13 @@ from footfall.contract import (
     ENSEMBLE,
     HEADS,
     MAX_BATCH,
-    MAX_INFERENCES,
     REQUEST,
     USER_ID,
     engine_outputs,
     response,
 )
 from footfall.errors import InputError
-from footfall_engines.model_configs import MAX_QUEUE, step_config
+from footfall_engines.model_configs import step_config
 from footfall_engines.repository import Repository, write_reference
 from footfall_engines.version import Version
 
@@ -71,9 +70,10 @@ def test_every_config_parses_and_names_its_model(committed: Path, model: str) ->
 
 
 @pytest.mark.parametrize("step", COMPOSING_MODELS)
-def test_the_queue_of_a_step_is_bounded_beyond_what_the_door_lets_through(committed: Path, step: str) -> None:
-    policy = parsed(committed / step / "config.pbtxt").dynamic_batching.default_queue_policy
-    assert policy.max_queue_size == MAX_QUEUE > MAX_INFERENCES
+def test_a_step_batches_what_waits_and_has_no_policy_that_would_stall_it(committed: Path, step: str) -> None:
+    config = parsed(committed / step / "config.pbtxt")
+    assert config.HasField("dynamic_batching")
+    assert not config.dynamic_batching.HasField("default_queue_policy")
 
 
 def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step(committed: Path) -> None:
