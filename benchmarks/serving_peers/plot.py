@@ -21,5 +21,5 @@ def plot(opened: list[dict[str, Any]], path: Path) -> None:
         yscale="log",
         title="Zipf mix of history lengths, 2 cores for server and client",
     )
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path)
