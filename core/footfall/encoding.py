@@ -48,9 +48,9 @@ def encode(
     known_item = item != PADDING_INDEX
     known = known_item & (action != PADDING_INDEX)
     every = Histories(item, action, times, offsets)
-    unknown = every.lengths - _counts(known, offsets)
-    unknown_items = every.lengths - _counts(known_item, offsets)
-    return Encoded(select(every, known), item, unknown_items, unknown - unknown_items)
+    kept = select(every, known)
+    unknown_items = _counts(~known_item, offsets)
+    return Encoded(kept, item, unknown_items, every.lengths - kept.lengths - unknown_items)
 
 
 def _counts(chosen: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -34,10 +34,7 @@ def attend_padded(
         0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,
         device=query.device, time=time,
     )  # fmt: skip
-    wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
-    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
-    scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias
-    return torch.matmul(weigh(scores, rules).to(value.dtype), value)
+    return _attend(query, key, value, pair, rules, extras)
 
 
 def attend_last_padded(
@@ -69,7 +66,15 @@ def attend_last_padded(
         now = time[..., 1].gather(1, last.squeeze(2)).unsqueeze(2)
         elapsed = now - time[:, None, :, 0]
     pair = number(distance, elapsed, visible, extras.num_buckets, bucket_by_comparison)
+    return _attend(query, key, value, pair, rules, extras)
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, pair: Tensor, rules: AttentionRules, extras: Extras
+) -> Tensor:
+    """pair int64 [batch or 1, queries, keys]: the number of each (see footfall_kernels.attention.pairs)."""
     wide = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
-    bias = look_up(pair_table(rules.kind, position_bias, time_bias, wide), pair).transpose(0, 1)
+    table = pair_table(rules.kind, extras.position_bias, extras.time_bias, wide)
+    bias = look_up(table, pair).transpose(0, 1)
     scores = torch.matmul(query, key.transpose(2, 3)).to(bias.dtype) * rules.scale + bias
     return torch.matmul(weigh(scores, rules).to(value.dtype), value)

@@ -4,7 +4,7 @@ from typing import Any
 
 from footfall.contract import ENGINE_INPUTS, REQUEST
 from footfall_serving.request import Indices, Request, padded, read_request, to_indices
-from footfall_serving.steps.step import Step, read, write
+from footfall_serving.steps.step import Step, add, read, write
 
 
 class Preprocess(Step):
@@ -24,8 +24,8 @@ class Preprocess(Step):
 
     def answer(self, asked: list[Request]) -> list[list[Any]]:
         indexed = to_indices(asked, self.version)
-        self._unknown_items.increment(sum(one.unknown_items for one in indexed))
-        self._unknown_actions.increment(sum(one.unknown_actions for one in indexed))
+        add(self._unknown_items, sum(one.unknown_items for one in indexed))
+        add(self._unknown_actions, sum(one.unknown_actions for one in indexed))
         return [self._written(one.inputs) for one in indexed]
 
     def _written(self, inputs: Indices) -> list[Any]:

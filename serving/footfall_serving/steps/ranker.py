@@ -21,7 +21,7 @@ from footfall_engines.batch import (
     unpad_list,
 )
 from footfall_engines.engine import load_engine
-from footfall_serving.steps.step import Step, read, read_row, write
+from footfall_serving.steps.step import Step, add, read, read_row, write
 
 Row = dict[str, NDArray[Any]]
 """contract.ENGINE_INPUTS without batch axis, and user_id [1], NOBODY where it was left out."""
@@ -53,8 +53,8 @@ class Ranker(Step):
         batch, before = self._batch(asked), self._engine.cached_events
         scores = self._engine.score(batch).outputs
         cached = self._engine.cached_events - before
-        self._cached.increment(cached)
-        self._computed.increment(len(batch.history.item) - cached)
+        add(self._cached, cached)
+        add(self._computed, len(batch.history.item) - cached)
         return [
             [write(tensor, scores[tensor.name][row]) for tensor in self._outputs] for row in range(len(asked))
         ]
