@@ -16,7 +16,6 @@ from footfall_serving.server import running_server
 
 HERE = Path(__file__).parent
 READY_TIMEOUT_S = 120.0
-FOOTFALL = "Footfall"
 WORKERS = "2"
 
 
@@ -55,7 +54,7 @@ class Peer:
 class Footfall:
     """The repository that run.py made, by the real server with its defaults."""
 
-    name = FOOTFALL
+    name = "Footfall"
 
     @contextlib.contextmanager
     def serving(self, place: Path) -> Iterator[str]:

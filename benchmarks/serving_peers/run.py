@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _facts import busy_cores, commit, machine  # noqa: E402
 from peers import PEERS, Footfall, Peer  # noqa: E402
+from serve import shapes  # noqa: E402
 from shop import LENGTHS, ZIPF, bodies_file, make_place  # noqa: E402
 
 CLIENTS = (1, 8, 32)
@@ -53,7 +54,7 @@ def main() -> None:
     if options.plot is not None:
         from plot import plot  # needs matplotlib
 
-        plot(result["open"], options.plot)
+        plot(result["open"], P99_LIMIT_MS, options.plot)
     print(json.dumps(result))
 
 
@@ -79,10 +80,9 @@ def measure(place: Path, peers: list[Peer | Footfall], seconds: float, rounds: i
                 for row in open_loop(url, bodies_file(place, ZIPF), seconds):
                     opened.append({"peer": peer.name, "round": round_} | row)
                     tell(opened[-1])
-    settings = json.loads((place / "model_repository" / "ranker" / "1" / "manifest.json").read_text())
     return {
         "what": "HTTP JSON, closed loop by wrk and open loop with Poisson arrivals, the 20 best of all items",
-        "shapes": {name: settings[name] for name in ("num_items", "width", "max_length")},
+        "shapes": shapes(place / "model_repository"),
         "machine": machine(),
         "commit": commit(),
         "busy_cores_before": quiet,

@@ -2,20 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from plain_graph import write_plain_graph
+from serve import make_repository
 
 from footfall_data.dataset import Dataset
 from footfall_engines.repository import Repository
 from footfall_models.weights import load_weights
 
-COMMAND = str(Path(sys.executable).with_name("footfall"))
 LENGTHS = (10, 50, 200)
 ZIPF = "Zipf mix"
 NUM_BODIES = 256
@@ -23,27 +21,14 @@ ASKED_AFTER_MS = 60_000
 
 
 def make_place(place: Path) -> None:
-    """Simulate, prepare, train for one epoch, export and publish; the peers' files beside it."""
-    shop, data, checkpoint = place / "shop", place / "dataset", place / "checkpoint"
-    repository = place / "model_repository"
-    for arguments in (
-        # So few users that hundreds of them have the longest history asked for.
-        ("simulate", shop, "--events", "500000", "--items", "12000", "--users", "2500"),
-        ("prepare", shop / "events", "--out", data),
-        ("train", data, "--out", checkpoint, "--epochs", "1", "--max-length", "200"),
-        ("export", checkpoint, "--repository", repository),
-        ("publish", repository / "ranker" / "1"),
-    ):
-        subprocess.run(
-            [COMMAND, *map(str, arguments)], stdout=sys.stderr, stderr=subprocess.DEVNULL, check=True
-        )
+    """The repository of benchmarks/serve.py, and the peers' files beside it."""
+    dataset, repository = make_repository(place)
     version = Repository(repository).version(1)
-    write_plain_graph(load_weights(checkpoint), place / "plain.onnx")
+    write_plain_graph(load_weights(place / "checkpoint"), place / "plain.onnx")
     shutil.copyfile(version.folder / "model.onnx", place / "engine.onnx")
     for name, ids in (("items", version.items), ("actions", version.actions)):
         (place / f"{name}.json").write_text(json.dumps([id_.decode() for id_ in ids]))
     (place / "settings.json").write_text(json.dumps({"max_length": version.max_length}))
-    dataset = Dataset.open(data)
     for length in LENGTHS:
         write_bodies(bodies_file(place, length), dataset, np.full(NUM_BODIES, length))
     write_bodies(bodies_file(place, ZIPF), dataset, zipf_lengths())
