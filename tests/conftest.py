@@ -148,7 +148,7 @@ def three_versions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder / "repository"
 
 
-def reseal(folder: Path, **changes: str) -> None:
+def reseal(folder: Path, **changes: Any) -> None:
     """Make a version whole again whose files or manifest fields were changed."""
     manifest = json.loads((folder / "manifest.json").read_text())
     kept = {name: value for name, value in manifest.items() if name not in ("kind", "format", "files")}
@@ -213,7 +213,7 @@ def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
 
 
 def lone_stub(server_pid: int, model: str, version: int) -> Stub:
-    """Of a model's version. A publish loads every version anew, and what it replaces lives on for a second."""
+    """Of a model's version; what a load replaces lives on for a second."""
     found: list[Stub] = []
 
     def look() -> bool:

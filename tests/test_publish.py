@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from conftest import reseal
 
+from footfall.contract import COMPOSING_MODELS
 from footfall.errors import InputError
+from footfall.folder import aside
 from footfall_client import Client
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
+from footfall_serving.launch import LOG_FILE
 from footfall_serving.lock import locked
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
+from footfall_serving.state import ServerState
 from footfall_serving.stubs import live_stubs
 from footfall_serving.versions import list_versions
 
@@ -105,7 +109,7 @@ def test_a_version_from_elsewhere_is_copied_as_the_newest(repository: Path, tmp_
     (tmp_path / "delivered" / "__pycache__" / "model.pyc").write_bytes(b"never sealed")
     publish(number(repository, 1), repository)
     assert publish(tmp_path / "delivered", repository).live == 3
-    assert not (number(repository, 3) / "__pycache__").exists()
+    assert not (number(repository, 3) / "__pycache__" / "model.pyc").exists()
     assert Version.open(number(repository, 3), verify=True).number == 3
     assert (repository / "preprocess" / "3" / "model.py").is_file()
 
@@ -156,6 +160,33 @@ def test_a_failed_canary_changes_nothing_for_traffic(repository: Path) -> None:
         assert publish(number(repository, 3), repository).serving
         assert client.recommend([]).model_version == 3
     assert Repository(repository).live_number() == 3
+
+
+def stubs_of(state: ServerState, version: int) -> set[tuple[str, int]]:
+    """Model and process of each stub of the version."""
+    return {(stub.model, stub.pid) for stub in live_stubs(state.pid) if stub.version == version}
+
+
+def test_publishing_touches_no_stub_that_is_live_and_loads_no_third_engine(
+    repository: Path, tmp_path: Path
+) -> None:
+    shutil.move(number(repository, 3), tmp_path / "delivered")
+    reseal(tmp_path / "delivered", heads=[])  # whose steps hand on less
+    publish(number(repository, 1), repository)
+    with running_server(repository) as state:
+        live = stubs_of(state, 1)
+        assert publish(number(repository, 2), repository).serving
+        assert stubs_of(state, 1) == live
+        live = stubs_of(state, 2)
+        with aside(repository):  # an export is under way
+            assert publish(tmp_path / "delivered", repository).live == 3
+        assert stubs_of(state, 2) == live
+        assert rollback(repository).live == 2
+        assert stubs_of(state, 2) == live
+        assert live
+    log = (repository / LOG_FILE).read_text()
+    for model in COMPOSING_MODELS:
+        assert log.index(f"unloaded '{model}' version 1") < log.index(f"loading: {model}:3")
 
 
 def test_two_publishers_do_not_meet(repository: Path) -> None:
@@ -229,7 +260,7 @@ def test_a_publish_killed_at_any_step_leaves_one_whole_live_version(
 
 def test_a_killed_copy_is_no_version(repository: Path, tmp_path: Path) -> None:
     shutil.move(number(repository, 3), tmp_path / "delivered")
-    (number(repository, 3).parent / ".partial-0123abcd").mkdir()
+    (repository / ".partial-0123abcd").mkdir()
     assert Repository(repository).numbers() == [1, 2]
     assert publish(tmp_path / "delivered", repository).live == 3
-    assert [path.name for path in sorted((repository / "ranker").glob("[0-9.]*"))] == ["1", "2", "3"]
+    assert not (repository / ".partial-0123abcd").exists()

@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError
-from footfall.folder import placed, replacing
+from footfall.folder import make_folder, placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
 from footfall_engines.version import Version, is_finished
 
@@ -104,19 +104,21 @@ class Repository:
                 f"versions {', '.join(map(str, numbers))} have unlike heads; plans that the server runs itself have"
                 " one list of outputs, so they cannot be loaded side by side"
             )
-        known = [head for head in HEADS if any(head in version.heads for version in loaded)]
+        # Of Python steps all that a model may say: where only version_policy differs, the server leaves alone what
+        # it has loaded.
+        known = loaded[0].heads if backend == "tensorrt" else HEADS
         configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
-        _write({self.config_path(step): config_text(config) for step, config in configs.items()})
+        self.write_texts({self.config_path(step): config_text(config) for step, config in configs.items()})
 
     def write_ensemble_config(self, live: Version) -> None:
         with replacing(self.folder / ENSEMBLE / "1"):
             (self.folder / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
         config = ensemble_config(live.number, live.backend, live.heads, parameters(live))
-        _write({self.config_path(ENSEMBLE): config_text(config)})
+        self.write_texts({self.config_path(ENSEMBLE): config_text(config)})
 
     def write_adaptors(self, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
         """model.py of version `number` of the given steps."""
-        _write({self.folder / step / str(number) / "model.py": adaptor(step) for step in steps})
+        self.write_texts({self.folder / step / str(number) / "model.py": adaptor(step) for step in steps})
 
     def newest(self, say: Say) -> Version | None:
         """The newest version that is whole; what is damaged is passed over, and said."""
@@ -134,6 +136,7 @@ class Repository:
         """
         while True:
             check()
+            make_folder(self.folder / RANKER)
             number = self.next_number()
             self.write_adaptors(number, (PREPROCESS, POSTPROCESS))
             if placed(folder, self.version_folder(number)):
@@ -170,6 +173,35 @@ class Repository:
         live, known = self.live_number(), set(self.numbers())
         return [number for number in dict.fromkeys(reversed(line)) if number != live and number in known]
 
+    def aside(self, path: Path, purpose: str = "partial") -> Path:
+        """Where another text of a model's file may lie: in no folder of a model, as the server loads every version
+        of a model anew whose folder has got such a file.
+        """
+        return self.folder / f".{'.'.join(path.relative_to(self.folder).parts)}.{purpose}"
+
+    def write_texts(self, texts: Mapping[Path, str]) -> None:
+        """Replace each file whose text is another, in one step, so that the server never reads half of it; none
+        unless all could be written.
+        """
+        changed = {path: text for path, text in texts.items() if not _has(path, text)}
+        try:
+            for path, text in changed.items():
+                with replacing(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with self.aside(path).open("w") as file:
+                        file.write(text)
+                        file.flush()
+                        os.fsync(file.fileno())
+            for path in changed:
+                with replacing(path):
+                    self.aside(path).replace(path)
+        except BaseException:
+            for path in changed:
+                with contextlib.suppress(OSError):
+                    self.aside(path).unlink(missing_ok=True)
+                    path.parent.rmdir()  # only where it is empty
+            raise
+
     def _taken(self) -> list[int]:
         folders = (self.folder / RANKER).glob("[0-9]*")
         return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
@@ -181,7 +213,9 @@ def write_reference(folder: Path) -> None:
     facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
     configs = {step: step_config(step, [1], "python", HEADS) for step in COMPOSING_MODELS}
     configs[ENSEMBLE] = ensemble_config(1, "python", list(HEADS), facts)
-    _write({repository.config_path(model): config_text(config) for model, config in configs.items()})
+    repository.write_texts(
+        {repository.config_path(model): config_text(config) for model, config in configs.items()}
+    )
     repository.write_adaptors(1)
 
 
@@ -192,26 +226,5 @@ def _read(path: Path) -> pb.ModelConfig:
         raise InputError(f"{path} is not a model's configuration: {error}") from error
 
 
-def _write(texts: Mapping[Path, str]) -> None:
-    """Replace each file in one step, so that the server never reads half of it; none unless all could be written."""
-    try:
-        for path, text in texts.items():
-            with replacing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with _aside(path).open("w") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-        for path in texts:
-            with replacing(path):
-                _aside(path).replace(path)
-    except BaseException:
-        for path in texts:
-            with contextlib.suppress(OSError):
-                _aside(path).unlink(missing_ok=True)
-                path.parent.rmdir()  # only where it is empty
-        raise
-
-
-def _aside(path: Path) -> Path:
-    return path.with_suffix(".partial")
+def _has(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()

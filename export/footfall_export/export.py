@@ -57,7 +57,7 @@ def export(
 
     check(say)
     facts, ranker = _facts(checkpoint, options), home.folder / RANKER
-    with writing(ranker, "nothing is left of the new version"), aside(ranker) as folder:
+    with writing(ranker, "nothing is left of the new version"), aside(home.folder) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
         write_manifest(folder, KIND, facts)
         number = home.take_in(folder, check)

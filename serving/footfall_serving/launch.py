@@ -12,6 +12,7 @@ from footfall.contract import ENSEMBLE
 from footfall.errors import InputError, NotReadyError
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
+from footfall_serving.bytecode import compile_adaptors
 from footfall_serving.heartbeat import Heartbeat
 from footfall_serving.lock import locked
 from footfall_serving.process import ServerProcess
@@ -95,6 +96,7 @@ def pin_live(repository: Path) -> Version:
     except InputError as error:
         raise InputError(f"{error}; version {number} is live: go back by `footfall rollback`") from error
     Repository(repository).write_configs([live], live)
+    compile_adaptors(Repository(repository), number)
     return live
 
 

@@ -17,6 +17,7 @@ from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall.folder import MANIFEST, aside, replacing, writing
 from footfall_engines.repository import PROMOTIONS, SILENT, Repository, Say
 from footfall_engines.version import Version, check_successor
+from footfall_serving.bytecode import compile_adaptors
 from footfall_serving.canary import replay
 from footfall_serving.door.hold import held
 from footfall_serving.heartbeat import Heartbeat
@@ -93,6 +94,7 @@ def _promote(version: Version, repository: Repository, say: Say, *, back: bool =
     previous = live if live != version.number else next(iter(repository.earlier_numbers()), None)
     beside = _whole(repository, previous if previous in (live, *repository.loaded_numbers()) else None, say)
     repository.write_adaptors(version.number, (PREPROCESS, POSTPROCESS))
+    compile_adaptors(repository, version.number)
     state = _answering(repository, version, say)
     with (
         _server(state) as api,
@@ -127,6 +129,7 @@ def _loads_beside(
     """
     say(f"loading version {version.number}" + "".join(f" beside version {old.number}" for old in beside))
     try:
+        _let_go([*beside, version], repository, api)
         _load([*beside, version], repository, api)
     except NotReadyError as error:
         damaged = [old for old in beside if f"version {old.number} is at UNAVAILABLE" in str(error)]
@@ -135,6 +138,15 @@ def _loads_beside(
         say(f"version {damaged[0].number} does not stay loaded: {error}")
         return False
     return True
+
+
+def _let_go(wanted: list[Version], repository: Repository, api: RepositoryApi) -> None:
+    """Of what is loaded and not `wanted`, before more is loaded: so that two engines lie in memory at the peak."""
+    loaded = repository.loaded_numbers()
+    staying = [version for version in wanted if version.number in loaded]
+    if staying and len(staying) < len(loaded):
+        _load(staying, repository, api)
+        api.await_unloaded()
 
 
 def _load(versions: list[Version], repository: Repository, api: RepositoryApi) -> None:
@@ -207,7 +219,7 @@ def _server(state: ServerState | None) -> Iterator[RepositoryApi | None]:
 def _undone_on_failure(repository: Repository, api: RepositoryApi | None, say: Say) -> Iterator[None]:
     """Where the block fails, the disk says what it said before, and the server has loaded what it had."""
     try:
-        with _kept([*map(repository.config_path, MODELS), repository.folder / PROMOTIONS]):
+        with _kept(repository, [*map(repository.config_path, MODELS), repository.folder / PROMOTIONS]):
             yield
     except BaseException:
         # The ensemble first, so that it lets go of what the other steps then unload.
@@ -225,9 +237,9 @@ def _reload(api: RepositoryApi, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def _kept(paths: list[Path]) -> Iterator[None]:
+def _kept(repository: Repository, paths: list[Path]) -> Iterator[None]:
     """Put the files back where the block fails; on a full disk too, as it takes no room to rename a copy."""
-    copies = {path: path.with_name(f"{path.name}.before") for path in paths}
+    copies = {path: repository.aside(path, "before") for path in paths}
     try:
         for path, copy in copies.items():
             with replacing(path):
@@ -258,8 +270,7 @@ def _check_lineage(other: Version, version: Version, own: int | None) -> None:
 
 def _copy(version: Version, repository: Repository, check: Callable[[], None]) -> Version:
     """What the manifest lists; whatever else lies in the folder was never checked."""
-    ranker = repository.folder / RANKER
-    with writing(ranker), aside(ranker) as folder:
+    with writing(repository.folder / RANKER), aside(repository.folder) as folder:
         for name in (*version.manifest["files"], MANIFEST):
             if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
                 raise InputError(

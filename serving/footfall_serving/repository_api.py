@@ -5,6 +5,7 @@ that takes it. Of 16 HTTP clients 8 waited for a load of 12 s to end; none waite
 """
 
 import re
+import time
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from footfall_serving.state import ServerState
 
 LOAD_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
+UNLOAD_TIMEOUT_S = 10.0
 LOOK_TIMEOUT_S = 2.0
 """Of who only looks how the server is; one that hangs must not hold it up."""
 SERVED_FOLDER = re.compile(r"/proc/self/fd/\d+/")
@@ -55,6 +57,15 @@ class RepositoryApi:
         """(model, version) pairs that take requests."""
         index = self._call(self.client.get_model_repository_index, client_timeout=timeout_s)
         return {(model.name, int(model.version)) for model in index.models if model.state == "READY"}
+
+    def await_unloaded(self, timeout_s: float = UNLOAD_TIMEOUT_S) -> None:
+        """Until what a load let go of has ended, whose last requests it may still work on."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            index = self._call(self.client.get_model_repository_index, client_timeout=CALL_TIMEOUT_S)
+            if not any(model.state == "UNLOADING" for model in index.models):
+                return
+            time.sleep(0.05)
 
     def _call(self, method: Any, *arguments: Any, client_timeout: float) -> Any:
         try:

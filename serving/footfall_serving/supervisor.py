@@ -97,7 +97,7 @@ class Supervisor(threading.Thread):
         if trouble is not None:
             return trouble
         self._end_stopped_stubs()
-        with contextlib.suppress(BusyError):  # a publish loads every version anew
+        with contextlib.suppress(BusyError):  # the next look finds it too
             return self._reload_what_lost_its_stub()
         return None
 
