@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist worksteal
 DEMO_OPTIONS = $(if $(LOG),--log "$(LOG)") $(if $(PRESET),--preset $(PRESET)) $(if $(KEEP),--keep-serving)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-compile test-gpu sanitize-gpu lint typecheck setup setup-dev clean
+.PHONY: help demo test test-slow soak test-compile test-gpu sanitize-gpu lint typecheck setup setup-dev clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -24,6 +24,9 @@ test: $(VENV)/.ready-dev lint typecheck  ## Everything that runs without a GPU, 
 
 test-slow: $(VENV)/.ready-dev  ## The rest of the tests: the quality mark, a large catalogue, all cases of the kernels, test-compile
 	$(BIN)/pytest $(PARALLEL) -m "slow and not gpu"
+
+soak: $(VENV)/.ready-dev  ## The faults and the fuzzing at length, on the real server, in minutes
+	$(BIN)/pytest -m soak
 
 test-compile: $(VENV)/.ready-dev  ## Every kernel that is shipped, compiled for every chip: 9 minutes on 2 cores
 	$(BIN)/pytest -m "slow and not gpu" tests/test_ahead_of_time.py

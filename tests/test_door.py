@@ -335,11 +335,11 @@ def test_a_request_that_trickles_is_refused_and_an_idle_connection_is_not() -> N
     for byte in b"GET /v2":
         slow[0].data_received(bytes([byte]))
         loop.now += MAX_SECONDS / 6
-    callers.refuse_slow()
+    callers.look()
     assert slow[1].written.startswith(b"HTTP/1.1 408 ")
     assert slow[1].written.endswith(EOF)
     loop.now += 2 * MAX_SECONDS
-    callers.refuse_slow()
+    callers.look()
     assert slow[1].closed
     assert not idle[1].closed
 

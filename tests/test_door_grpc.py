@@ -5,6 +5,7 @@ import os
 import queue
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
-from footfall_serving.door.hold import idle_file
+from footfall_serving.door.hold import LONGEST_S, begin, idle_file
 from footfall_serving.door.limits import (
     MAX_BODY_BYTES,
     MAX_FRAME_BYTES,
@@ -488,17 +489,17 @@ def test_a_message_that_trickles_is_refused_and_an_idle_call_is_not() -> None:
     door.asks(3, message(b"slow")[:-1])
     door.loop.transport.frames()
     door.loop.now = MAX_SECONDS + 1
-    door.callers.refuse_slow()
+    door.callers.look()
     assert door.loop.transport.frames() == [(RST_STREAM, 3), (PING, 0)]
     assert b"took more than 30 s to arrive" in door.pongs(3)
     door.caller.data_received(b"\0")
-    door.callers.refuse_slow()
+    door.callers.look()
     assert not door.transport.closed
     door.loop.now = 2 * MAX_SECONDS + 2
-    door.callers.refuse_slow()
+    door.callers.look()
     assert (door.transport.closed, door.transport.aborted) == (True, False)
     door.loop.now += MAX_SECONDS
-    door.callers.refuse_slow()
+    door.callers.look()
     assert door.transport.aborted  # what was written to it was never read
 
 
@@ -510,7 +511,7 @@ def test_a_connection_without_a_preface_is_closed_in_time() -> None:
     for place in range(10):
         caller.data_received(PREFACE[place : place + 1])
         loop.now += MAX_SECONDS / 9
-    callers.refuse_slow()
+    callers.look()
     assert transport.closed
 
 
@@ -591,7 +592,7 @@ def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_pat
     door = pair(Callers(cast(Any, FakeLoop()), hold=hold))
     door.asks(1, ASKS)
     door.loop.transport.frames()
-    hold.touch()
+    begin(hold)
     door.asks(3, ASKS)
     door.asks(5, ASKS)
     assert (door.loop.transport.frames(), door.transport.reads) == ([], False)
@@ -601,7 +602,8 @@ def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_pat
     (go_on,) = door.loop.later
     go_on()
     assert door.loop.transport.frames() == []
-    os.utime(hold, (0, 0))  # left by who was killed
+    left_at = time.monotonic() - LONGEST_S
+    os.utime(hold, (left_at, left_at))  # by who was killed
     go_on()
     assert door.loop.transport.frames() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
     assert door.transport.reads

@@ -34,14 +34,18 @@ def url(server: ServerState, protocol: Protocol) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """A server that takes BOUND inferences at once, whose last step stands still while `hold` is there."""
+    """A server whose last step stands still while `hold` is there."""
 
     server: ServerState
     hold: Path
 
 
 @pytest.fixture
-def held(tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+def held(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Held]:
+    """It takes BOUND inferences at once, or as many as the test says."""
+    most = getattr(request, "param", BOUND)
     monkeypatch.setattr(
         supervisor, "PATIENCE_S", float("inf")
     )  # it would rightly be taken for one that hangs
@@ -53,7 +57,7 @@ def held(tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         f"        while pathlib.Path({str(hold)!r}).exists():\n            time.sleep(0.01)\n"
         "        return super().execute(requests)\n\n\nTritonPythonModel = Held\n"
     )
-    with running_server(repository, ServeOptions("127.0.0.1", 0, 0, 0, max_inferences=BOUND)) as server:
+    with running_server(repository, ServeOptions("127.0.0.1", 0, 0, 0, max_inferences=most)) as server:
         hold.touch()
         yield Held(server, hold)
         hold.unlink(missing_ok=True)

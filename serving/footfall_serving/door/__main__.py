@@ -42,7 +42,7 @@ async def keep(opening: Opening) -> None:
     )
     while True:
         await asyncio.sleep(1)
-        callers.refuse_slow()
+        callers.look()
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

@@ -1,12 +1,14 @@
 """Callers: every connection of the door, over either protocol, and what they hold together."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from footfall.contract import MAX_INFERENCES
 from footfall_serving.door.hold import idle_file, is_held
-from footfall_serving.door.limits import FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
+from footfall_serving.door.limits import AT_ONCE, FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
+from footfall_serving.door.turns import Turn, Turns
 
 
 class Caller(Protocol):
@@ -25,9 +27,7 @@ class Caller(Protocol):
 
 
 class Callers:
-    """All connections, the bytes that requests of theirs take up here and in the server, and the inferences that the
-    server works on for them.
-    """
+    """All connections, the bytes that requests of theirs take up here and in the server, and their inferences."""
 
     def __init__(
         self,
@@ -37,8 +37,7 @@ class Callers:
     ) -> None:
         self.loop = loop
         self.held = 0
-        self.inferences = 0
-        self._max_inferences = max_inferences
+        self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE), loop.time)
         self._hold = hold
         self._connections: set[Caller] = set()
 
@@ -62,18 +61,30 @@ class Callers:
             idle_file(self._hold).touch()
         return held
 
-    def begin(self) -> bool:
-        """Count one inference more, to be ended; False where as many as may are under way."""
-        begins = self.inferences < self._max_inferences
-        self.inferences += begins
-        return begins
+    @property
+    def inferences(self) -> int:
+        """For whose answers they wait."""
+        return self._turns.wanted
 
-    def end(self) -> None:
-        self.inferences -= 1
+    def begin(self, go: Callable[[], None]) -> Turn | None:
+        """Take a turn for an inference (see Turns.take), to be ended or left."""
+        return self._turns.take(go)
+
+    def end(self, turn: Turn, *, answered: bool) -> None:
+        self._turns.end(turn, answered=answered)
+        self._tell_if_idle()
+
+    def leave(self, turn: Turn) -> None:
+        self._turns.leave(turn)
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
         if not self.inferences:
             self.wait()
 
-    def refuse_slow(self) -> None:
+    def look(self) -> None:
+        """To be called every second: refuse who is slow, go on with who waits."""
+        self._turns.go_on()
         began = self.loop.time() - MAX_SECONDS
         for connection in list(self._connections):
             connection.refuse_slow(began)

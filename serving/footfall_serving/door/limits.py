@@ -1,5 +1,10 @@
 """Limits: how much one request and one connection may ask of the server, and all of them together."""
 
+from footfall.contract import MAX_BATCH
+
+AT_ONCE = MAX_BATCH
+"""Inferences that the server has at once; others wait here for their turn, and who leaves before it is never sent."""
+
 MAX_FRAME_BYTES = 4 * 2**20 + 9
 """Of HTTP/2: what server 2.51 announces that it takes, and the head."""
 STREAM_BYTES = 16 * 2**10

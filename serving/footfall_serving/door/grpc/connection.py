@@ -1,6 +1,7 @@
 """Connection: one caller of the door over gRPC, and the line to the server that is this caller's alone."""
 
 import asyncio
+from functools import partial
 from typing import cast
 
 from footfall.contract import OVERLOADED
@@ -28,6 +29,8 @@ from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SE
 
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
 TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
+TRAILERS = Refused(Status.UNIMPLEMENTED, "headers behind the first ones are not taken")
+"""They cannot wait, for the table of headers, and what is before them may have to. No library of gRPC sends any."""
 
 
 class Connection(asyncio.Protocol):
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._held = 0
         self._closed = False
         self._swallowed = self._pauses = 0
+        self._due: list[bytes] | None = None
         self.streams: dict[int, Stream] = {}
         self.since = self._arriving = callers.loop.time()
 
@@ -172,6 +176,7 @@ class Connection(asyncio.Protocol):
         if not waited or frames:
             self._arriving = self.since
         passed: list[bytes] = []
+        due = self._due = []
         start = 0
         for kind, flags, number, place, stop in frames:
             try:
@@ -189,7 +194,8 @@ class Connection(asyncio.Protocol):
                 if kind == DATA:
                     self._swallowed += stop - place - HEAD.size
         passed.append(data[start:] if start else data)
-        self._write(passed)
+        self._due = None
+        self._write([*passed, *due] if due else passed)
         self._give_back()
         self._hold_frames(waited)
 
@@ -202,7 +208,8 @@ class Connection(asyncio.Protocol):
     def _open(self, number: int, flags: int) -> None:
         """What the server takes for a new stream; with lower numbers there is none."""
         if number in self.streams:
-            self.streams[number].ended = bool(flags & END_STREAM)
+            if self.streams[number].refused is None:
+                raise TRAILERS
         elif number > self._last_stream:
             self._last_stream = number
             self.streams[number] = Stream(ended=bool(flags & END_STREAM))
@@ -228,11 +235,24 @@ class Connection(asyncio.Protocol):
             within = self._callers.hold(change, self._held)
         if not within:
             raise TOO_MUCH
-        if stream.asks and not stream.counted:
-            if not self._callers.begin():
+        if stream.asks and stream.turn is None:
+            stream.turn = self._callers.begin(partial(self._go, stream))
+            if stream.turn is None:
                 raise TOO_MANY
-            stream.counted = True
+        if stream.turn is not None and stream.turn.waits:
+            stream.kept += data[place - HEAD.size : stop]
+            return False
         return True
+
+    def _go(self, stream: Stream) -> None:
+        """It is the stream's turn; what comes with it is passed on first, as its headers may be among that."""
+        kept, stream.kept = stream.kept, b""
+        if stream.refused is not None:
+            return
+        if self._due is None:
+            self._write([kept])
+        else:
+            self._due.append(kept)
 
     def _hold_frames(self, waited: int) -> None:
         change = self._frames.waiting - waited
@@ -252,17 +272,21 @@ class Connection(asyncio.Protocol):
             self.transport.write(frame(WINDOW_UPDATE, 0, 0, self._swallowed.to_bytes(4, "big")))
             self._swallowed = 0
 
-    def end(self, number: int) -> Stream | None:
-        """The call is over for one of the two ends, and so for both."""
+    def end(self, number: int, *, done: bool = False) -> Stream | None:
+        """The call is over for one of the two ends, and so for both; `done` where the server says that it is."""
         stream = self.streams.pop(number, None)
         if stream is not None:
             self._held -= stream.held
             self._callers.hold(-stream.held, 0)
-            self.answered(stream)
+            if stream.turn is not None:
+                if done and not stream.turn.waits:
+                    self._callers.end(stream.turn, answered=False)
+                else:
+                    self._callers.leave(stream.turn)
         return stream
 
     def answered(self, stream: Stream) -> None:
         """The server no longer works on what it asked; of several inferences on one stream that is the first."""
-        if stream.counted:
-            self._callers.end()
-        stream.asks = stream.counted = False
+        if stream.turn is not None and not stream.turn.waits:
+            self._callers.end(stream.turn, answered=True)
+            stream.asks, stream.turn = False, None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LARGEST_FRAME = 2**24 + HEAD.size
 STRAY = b"\x00\x07:status"
-"""How headers begin that server 2.51 sends for a call it was told is cancelled. They enter no table, and may be lost;
-of its real answers none begins so.
+"""How headers begin that server 2.51 sends for a call it was told is cancelled, or whose deadline has passed. They
+enter no table, and may be lost; of its real answers none begins so.
 """
 MARK = b"door"
 """How pings of the door begin; the number of a stream follows."""
@@ -65,12 +65,11 @@ class Line(asyncio.Protocol):
     def _passes(self, kind: int, flags: int, number: int, data: bytes, place: int) -> bool:
         """Whether the caller is to have this: not what the server says of a call that it was told is cancelled."""
         stream = self._connection.streams.get(number)
-        if (stream is None or stream.refused is not None) and (
-            kind == RST_STREAM or (kind == HEADERS and data.startswith(STRAY, place))
-        ):
+        cancelled = kind == RST_STREAM or (kind == HEADERS and data.startswith(STRAY, place))
+        if cancelled and (stream is None or stream.refused is not None):
             return False
         if kind == RST_STREAM or flags & END_STREAM:
-            self._connection.end(number)
+            self._connection.end(number, done=not cancelled)
         elif stream is not None:
             stream.begun = True
             if kind == DATA:

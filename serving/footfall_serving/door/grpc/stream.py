@@ -6,6 +6,7 @@ from footfall.contract import ITEM_ID
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.limits import MAX_BODY_BYTES, STREAM_BYTES
+from footfall_serving.door.turns import Turn
 
 INFERENCE = ITEM_ID.name.encode()
 """In every message that asks for one, and in none of another method."""
@@ -16,16 +17,18 @@ PREFIX = 5
 class Stream:
     """`begun` once headers of the server's answer have passed, `ended` once the caller has sent all, `held` what it
     takes up here and in the server, `refused` the reason that its caller is still to be told, `asks` once it asked
-    for an inference, `counted` while the server works on that.
+    for an inference, `turn` until that is answered, `kept` the frames that wait for the turn.
     """
 
-    __slots__ = ("_message", "_need", "asks", "begun", "counted", "ended", "held", "refused", "since")
+    __slots__ = ("_message", "_need", "asks", "begun", "ended", "held", "kept", "refused", "since", "turn")
 
     def __init__(self, *, ended: bool) -> None:
         self._message: bytes | bytearray = b""
         self._need = PREFIX
         self.begun, self.ended = False, ended
-        self.asks = self.counted = False
+        self.asks = False
+        self.turn: Turn | None = None
+        self.kept = b""
         self.held = STREAM_BYTES
         self.refused: Refused | None = None
         self.since: float | None = None

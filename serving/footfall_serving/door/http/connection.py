@@ -1,6 +1,7 @@
 """Connection: one caller of the door; its requests are read, checked and answered one after the other."""
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -13,7 +14,9 @@ from footfall_serving.door.http.inference import checked
 from footfall_serving.door.http.refused import Refused
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_SECONDS
+from footfall_serving.door.turns import Turn
 
+ANSWERED = b"HTTP/1.1 200 "
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -29,7 +32,8 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._closing = False
         self._dropped = 0
-        self.busy = self._infers = False
+        self.busy = False
+        self._turn: Turn | None = None
         self.since = callers.loop.time()
 
     @property
@@ -45,6 +49,9 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         self._chunks = None
         self._hold()
+        if self._turn is not None and self._turn.waits:
+            self._callers.leave(self._turn)
+            self._turn = None
         self._callers.remove(self)
 
     def pause_writing(self) -> None:
@@ -150,18 +157,23 @@ class Connection(asyncio.Protocol):
             body = unpacked(body, head.coding)
             if head.infers:
                 body, json_length = checked(body, head.json_length)
-                if not self._callers.begin():
+            ask = partial(self._upstream.ask, head.request(body, json_length), self._take_answer)
+            if head.infers:
+                self._turn = self._callers.begin(ask)
+                if self._turn is None:
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         except Refused as refused:
             self._answer(refused.answer(last=not head.keep))
             return
-        self.busy, self._infers = True, head.infers
-        self._upstream.ask(head.request(body, json_length), self._take_answer)
+        self.busy = True
+        if self._turn is None or not self._turn.waits:
+            ask()
 
     def _take_answer(self, answer: bytes) -> None:
         self.busy = False
-        if self._infers:
-            self._callers.end()
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            self._callers.end(turn, answered=answer.startswith(ANSWERED))
         if not self._closing:
             self._answer(answer)
             self._transport.resume_reading()
