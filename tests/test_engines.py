@@ -117,17 +117,30 @@ def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return make_checkpoint(tmp_path_factory.mktemp("c") / "c", dataset, seed=0, unlisted=UNLISTED)
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "torch"])
+@pytest.fixture(scope="module", params=["onnxruntime", "mapped", "torch"])
 def engine(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Engine:
+    """mapped: its tables in a file beside the graph, as those of a large catalogue, and few users a run."""
     if request.param == "torch":
         return TorchEngine(Checkpoint.open(checkpoint).load_model(), 100, "fp32", "cpu")
-    repository = tmp_path_factory.mktemp("repository")
-    export(checkpoint, repository, ExportOptions())
-    loaded = load_engine(Repository(repository).version(1))
+    repository, mapped = tmp_path_factory.mktemp("repository"), request.param == "mapped"
+    with pytest.MonkeyPatch.context() as patch:
+        if mapped:
+            patch.setattr("footfall_export.to_onnx.MAPPED_FROM", 1000)
+            patch.setattr("footfall_export.to_onnx.BESIDE_FROM", 1000)
+        export(checkpoint, repository, ExportOptions())
+    version = Repository(repository).version(1)
+    assert ("model.onnx.data" in version.manifest["files"]) == mapped
+    loaded = load_engine(version)
     assert isinstance(loaded, OnnxRuntimeEngine)
     return loaded
+
+
+@pytest.fixture(autouse=True)
+def few_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "mapped" in request.node.name:
+        monkeypatch.setattr("footfall_engines.onnxruntime_engine.SCORES_AT_ONCE", 2 * NUM_ITEMS)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +166,27 @@ def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engi
         alone = engine.score(batch([user]))
         np.testing.assert_allclose(together.item_score[row], alone.item_score[0], atol=1e-5)
         np.testing.assert_allclose(together.user_vector[row], alone.user_vector[0], atol=1e-5)
+
+
+def test_users_with_candidates_and_without_are_answered_in_one_batch(
+    engine: Engine, model: SequenceModel
+) -> None:
+    users = [
+        Ask([4, 5], [4, 5], []),
+        Ask([4, 5], [5, 8], [9, 8, 9, UNKNOWN_INDEX, 8, 10, 9, 5]),  # twice, excluded, unknown
+        Ask([], [2], []),
+        Ask([], [2], [2, 3, 3, 4]),
+        Ask([6], list(range(1, NUM_ITEMS + 1)), [9, 10]),  # all excluded
+        Ask([6], list(range(1, model.config.num_items + 1)), []),
+        Ask([], list(range(1, model.config.num_items + 1)), []),
+        Ask([8, 8, 9], [], list(range(1, 130))),  # more than are listed
+    ]
+    scores = engine.score(batch(users))
+    assert scores.item_index.shape == scores.item_score.shape == (len(users), 100)
+    for row, user in enumerate(users):
+        check(scores, row, slow_answer(model, user))
+    listed = np.isfinite(scores.item_score).sum(axis=1)
+    assert listed[[1, 3, 4, 5, 6]].tolist() == [2, 2, 0, 0, 0]
 
 
 def test_candidates_that_are_not_listed_leave_the_answer_as_unknown_ones_do(engine: Engine) -> None:

@@ -30,7 +30,7 @@ from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
 from footfall_export.to_onnx import write_onnx
-from footfall_models.graph import RankerGraph
+from footfall_models.graph import BRANCHES, RankerGraph
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.options import TrainOptions
 
@@ -58,6 +58,28 @@ def test_the_onnx_graph_has_the_contracts_names_and_free_lengths(tiny_repository
         batch, length = value.type.tensor_type.shape.dim
         assert batch.dim_param
         assert length.dim_param if tensor.dims == (-1,) else length.dim_value == 1
+
+
+def test_what_a_kind_of_user_does_not_need_is_behind_a_branch(tiny_repository: Path) -> None:
+    graph = onnx.load(str(Repository(tiny_repository).version_folder(1) / ONNX_FILE)).graph
+    branches = {
+        node.name: attribute.g.node
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.name == "then_branch"
+    }
+    assert list(branches) == [f"branch_{kind}" for kind in BRANCHES]
+    readers = {
+        name: [node.op_type for node in nodes if any("item_embedding" in name for name in node.input)]
+        for name, nodes in {"always": graph.node, **branches}.items()
+    }
+    assert readers == {
+        "always": ["Gather"],  # of the history's items
+        "branch_catalogue": ["Gemm"],
+        "branch_popular": [],
+        "branch_candidates": ["Gather"],
+    }
+    assert "TopK" not in {node.op_type for node in graph.node}
 
 
 @pytest.mark.parametrize(
@@ -118,13 +140,13 @@ def test_a_tensorrt_engine_is_really_built_and_says_it_was_not_measured(
 def test_weights_beside_a_large_graph_do_not_stay_in_a_tensorrt_version(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past 2 GiB the exporter writes them there by itself; here it is asked to."""
+    """Of a large catalogue they lie there; here of any."""
+    monkeypatch.setattr("footfall_export.to_onnx.MAPPED_FROM", 1)
+    monkeypatch.setattr("footfall_export.to_onnx.BESIDE_FROM", 1)
 
-    def write_large(graph: RankerGraph, path: Path) -> None:
-        write_onnx(graph, path)
-        data = f"{path.name}.data"
-        onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=data, size_threshold=0)
-        assert path.with_name(data).is_file()
+    def write_large(graph: RankerGraph, path: Path, *, branches: bool) -> None:
+        write_onnx(graph, path, branches=branches)
+        assert path.with_name(f"{path.name}.data").is_file()
 
     monkeypatch.setattr("footfall_export.export.write_onnx", write_large)
     version = exported(tiny_checkpoint, tmp_path, engine="tensorrt")

@@ -12,7 +12,6 @@ from footfall_engines.model_configs import step_config
 from footfall_engines.repository import Repository
 from footfall_engines.tensorrt_library import tensorrt_library
 from footfall_engines.torch_engine import torch_dtype
-from footfall_engines.version import ONNX_FILE
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
 from footfall_export.to_onnx import write_onnx
@@ -35,9 +34,16 @@ def fits(dims: tuple[int, ...], declared: tuple[int, ...]) -> bool:
     )
 
 
-def test_the_native_config_has_the_names_types_and_shapes_of_the_network(tiny_repository: Path) -> None:
+def test_the_native_config_has_the_names_types_and_shapes_of_the_network(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     builder = a_builder()
-    network = parse(builder, Repository(tiny_repository).version_folder(1) / ONNX_FILE)
+    write_onnx(
+        RankerGraph(Checkpoint.open(tiny_checkpoint).load_model(), 100),
+        tmp_path / "model.onnx",
+        branches=False,
+    )
+    network = parse(builder, tmp_path / "model.onnx")
     config = step_config(RANKER, [1], "tensorrt", HEADS)
     assert config.max_batch_size == MAX_BATCH
     inputs = [network.get_input(place) for place in range(network.num_inputs)]
@@ -54,7 +60,7 @@ def test_the_encoder_is_in_the_precision_asked_for_and_the_scores_are_not(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     model = Checkpoint.open(tiny_checkpoint).load_model()
-    write_onnx(RankerGraph(model, 100, torch_dtype("bf16")), tmp_path / "half.onnx")
+    write_onnx(RankerGraph(model, 100, torch_dtype("bf16")), tmp_path / "half.onnx", branches=False)
     builder = a_builder()
     network = parse(builder, tmp_path / "half.onnx")
     tensorrt = tensorrt_library()

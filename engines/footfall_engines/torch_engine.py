@@ -68,10 +68,10 @@ class TorchEngine:
 
     def _best(self, vector: Tensor, empty: NDArray[np.bool_], batch: Batch) -> tuple[Tensor, Tensor]:
         """The graph lists popular items and candidates; for all others the catalogue is searched by the kernel."""
-        special = empty | (np.diff(batch.candidate.offsets) > 0)
+        restricted = np.diff(batch.candidate.offsets) > 0
         index = torch.zeros(len(empty), self._graph.top_k, dtype=torch.int32, device=self._device)
         score = torch.zeros_like(index, dtype=torch.float32)
-        if len(users := np.flatnonzero(~special)):
+        if len(users := np.flatnonzero(~(empty | restricted))):
             rows, excluded = self._tensor(users), batch.excluded.take(users)
             index[rows], score[rows] = catalogue_topk(
                 vector[rows],
@@ -81,9 +81,12 @@ class TorchEngine:
                 excluded=(self._tensor(excluded.values), self._tensor(excluded.offsets)),
                 unlisted=self._unlisted,
             )
-        if len(users := np.flatnonzero(special)):
+        if len(users := np.flatnonzero(empty & ~restricted)):
+            rows, excluded_index = self._tensor(users), self._tensor(batch.excluded.take(users).padded())
+            index[rows], score[rows] = self._graph.best_of_popular(vector[rows], excluded_index)
+        if len(users := np.flatnonzero(restricted)):
             rows = self._tensor(users)
-            index[rows], score[rows] = self._graph.best(
+            index[rows], score[rows] = self._graph.best_of_candidates(
                 vector[rows],
                 self._tensor(empty[users, None]),
                 self._tensor(batch.excluded.take(users).padded()),
