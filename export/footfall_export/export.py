@@ -94,8 +94,8 @@ def _built_with(engine: str) -> str:
 def _write_version(
     folder: Path, checkpoint: Checkpoint, options: ExportOptions, facts: dict[str, Any]
 ) -> Parity:
-    for name in ("items", "actions"):
-        shutil.copytree(checkpoint.folder / name, folder / name)
+    checkpoint.items.save(folder / "items")
+    checkpoint.actions.save(folder / "actions")
     shutil.copyfile(checkpoint.folder / "items.parquet", folder / "items.parquet")
     if options.backend == "python":
         (folder / "model.py").write_text(adaptor(RANKER))
