@@ -1,7 +1,7 @@
 """Options: the fields of a dataclass are the flags of a verb, declared nowhere else."""
 
 import inspect
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from footfall_cli.options import Flags, with_flags
 from footfall_data.options import PrepareOptions
 from footfall_data.shop.options import SimulateOptions
 from footfall_export.options import ExportOptions
+from footfall_loadtest.gate import Gate
 from footfall_loadtest.options import LoadTestOptions
 from footfall_models.config import ModelConfig
 from footfall_serving.options import ServeOptions
@@ -80,7 +81,7 @@ def test_the_help_is_the_dataclasss() -> None:
         (evaluate.evaluate, [EvaluateOptions]),
         (export.export, [ExportOptions]),
         (serve.serve, [ServeOptions]),
-        (loadtest.loadtest, [LoadTestOptions]),
+        (loadtest.loadtest, [LoadTestOptions, Gate]),
     ],
 )
 def test_a_verb_takes_every_flag_of_its_options(verb: Any, kinds: list[Any]) -> None:
@@ -89,4 +90,5 @@ def test_a_verb_takes_every_flag_of_its_options(verb: Any, kinds: list[Any]) -> 
         flagged = [field for field in fields(kind) if "Flag(" in str(field.type)]
         assert flagged
         for field in flagged:
-            assert taken[field.name].default == field.default, field.name
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            assert taken[field.name].default == default, field.name

@@ -1,53 +1,51 @@
-"""Gate: what a load test measured, and whether that is good enough."""
+"""Gate: whether what a load test measured is good enough."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from footfall.errors import InputError
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Of one protocol: latencies in milliseconds, requests and failures counted."""
-
-    requests: int
-    failures: int
-    requests_per_second: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-
-    @classmethod
-    def of(cls, times_ms: Sequence[float], failures: int, seconds: float) -> "Measured":
-        """From the time of every request, failed ones too; `seconds` is how long the test ran."""
-        p50, p95, p99 = np.percentile(times_ms, [50, 95, 99]).tolist() if times_ms else (0.0, 0.0, 0.0)
-        return cls(len(times_ms), failures, len(times_ms) / seconds, p50, p95, p99)
+from footfall.flag import Flag
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Largest p99 of any protocol and most failures of all; None: no limit."""
+    """None: no limit."""
 
-    p99_ms: float | None = None
-    max_failures: int = 0
+    p99_ms: Annotated[float | None, Flag("Fail where a protocol's p99 is above.")] = None
+    max_error_rate: Annotated[float, Flag("Fail where a larger share of the requests fail.")] = 0.0
+    min_rate: Annotated[
+        float | None, Flag("Fail where less than this share of the intended rate was answered well, in time.")
+    ] = None
 
-    def check(self, measured: Mapping[str, Measured]) -> None:
+    def __post_init__(self) -> None:
+        for name, share in (("max error rate", self.max_error_rate), ("min rate", self.min_rate)):
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"{name} is {share:g}, it must be in 0..1")
+
+    def check(self, report: Mapping[str, Any]) -> None:
         """Raises InputError, which ends the command with an error, where a limit is passed or nothing was asked."""
-        failures = sum(one.failures for one in measured.values())
-        for protocol, one in measured.items():
-            if not one.requests:
+        for protocol, one in report["protocols"].items():
+            if not one["requests"]:
                 raise InputError(f"the load test made no request at all over {protocol}")
-        if failures > self.max_failures:
-            raise InputError(f"{failures} requests failed, at most {self.max_failures} may")
-        for protocol, one in measured.items():
-            if self.p99_ms is not None and one.p99_ms > self.p99_ms:
+        for swap in report["swaps"]:
+            if swap["error"]:
+                raise InputError(f"the swap failed: {swap['error']}")
+        total = report["total"]
+        if (rate := total["failures"] / total["requests"]) > self.max_error_rate:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in report["failures"].items())
+            raise InputError(
+                f"{total['failures']} of {total['requests']} requests failed, {rate:.2%}, at most"
+                f" {self.max_error_rate:.2%} may: {kinds}"
+            )
+        for protocol, one in report["protocols"].items():
+            if self.p99_ms is not None and one["p99_ms"] > self.p99_ms:
                 raise InputError(
-                    f"p99 over {protocol} is {one.p99_ms:.1f} ms, at most {self.p99_ms:g} ms may be"
+                    f"p99 over {protocol} is {one['p99_ms']:.1f} ms, at most {self.p99_ms:g} ms may be"
                 )
-
-
-def as_json(measured: Mapping[str, Measured]) -> dict[str, Any]:
-    return {protocol: asdict(one) for protocol, one in measured.items()}
+        share = total["requests_per_second"] / report["intended_per_second"]
+        if self.min_rate is not None and share < self.min_rate:
+            raise InputError(
+                f"{total['requests_per_second']:.1f} requests a second were answered well, {share:.1%} of the"
+                f" {report['intended_per_second']:.1f} intended; at least {self.min_rate:.1%} must be"
+            )
