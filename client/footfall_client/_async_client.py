@@ -36,8 +36,9 @@ class AsyncClient:
         tls: bool | str | Path = False,
         key: str | None = None,
         headers: dict[str, str] | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
     ) -> None:
-        self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {})
+        self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {}, certificate)
         self._connection = Connection(self._settings, asynchronous=True)
         self._calls = Calls()
         self._budget = RetryBudget()

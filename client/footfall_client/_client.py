@@ -27,7 +27,8 @@ class Client:
     url: host:port of the server's gRPC or HTTP endpoint. timeout: seconds a method may take, retries included.
     retries: further attempts after growing pauses, only where the request was not taken: nobody was there, or too
     many wait. tls: True, or the PEM file of the root that signed the server's certificate. key: of the repository
-    API, which `models` needs.
+    API, which `models` needs. headers: sent with every request, as a proxy's API key. certificate: PEM files of a
+    certificate and its key, that a server or proxy with mutual TLS asks for.
 
         with Client("127.0.0.1:8001") as client:
             client.recommend(["item 1", Event("item 2", "cart")], k=10).items
@@ -43,8 +44,9 @@ class Client:
         tls: bool | str | Path = False,
         key: str | None = None,
         headers: dict[str, str] | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
     ) -> None:
-        self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {})
+        self._settings = Settings(url, protocol, timeout, retries, tls, key, headers or {}, certificate)
         self._connection = Connection(self._settings, asynchronous=False)
         self._calls = Calls()
         self._budget = RetryBudget()

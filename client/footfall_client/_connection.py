@@ -88,6 +88,8 @@ def _tls_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {"ssl": True}
     if settings.protocol == "grpc":
         options["root_certificates"] = settings.root_certificates
+        if settings.certificate:
+            options["certificate_chain"], options["private_key"] = map(str, settings.certificate)
     else:
         options["ssl_context"] = settings.tls_context()
     return options

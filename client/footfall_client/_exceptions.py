@@ -52,13 +52,18 @@ class ModelNotReady(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """As many inferences are under way as the server takes; it has done nothing of this one."""
+    """As many inferences are under way as the server takes, or a proxy has counted too many requests of the caller.
+
+    Nothing was done of this one.
+    """
 
 
 class ServerError(FootfallClientError):
     """The server failed."""
 
 
+PROXY_REFUSED = "status: 429"
+"""What gRPC says of a proxy's HTTP status."""
 UNAVAILABLE = ("StatusCode.UNAVAILABLE", "503")
 # Status of gRPC or HTTP -> the exception it becomes.
 BY_STATUS: dict[str, type[FootfallClientError]] = {
@@ -71,7 +76,10 @@ BY_STATUS: dict[str, type[FootfallClientError]] = {
     "503": Unavailable,
     "StatusCode.NOT_FOUND": ModelNotReady,
     "404": ModelNotReady,
+    "429": Overloaded,
     "401": Unauthorized,
+    "StatusCode.UNAUTHENTICATED": Unauthorized,
+    "StatusCode.PERMISSION_DENIED": Unauthorized,
     "403": Unauthorized,
 }
 
@@ -91,7 +99,8 @@ def _of_status(error: InferenceServerException, url: str) -> FootfallClientError
         return Unauthorized(f"{url} wants another key for this call: {message}")
     if "is not ready" in message or "unknown model" in message:
         return ModelNotReady(f"{url}: {message}", transient=status in UNAVAILABLE)
-    if OVERLOADED in message and status in UNAVAILABLE:
+    refused = OVERLOADED in message or PROXY_REFUSED in message
+    if refused and status in UNAVAILABLE:
         return Overloaded(f"{url}: {message}")
     if status == "StatusCode.DEADLINE_EXCEEDED" or "Deadline Exceeded" in message:
         return DeadlineExceeded(f"no answer from {url} in time")

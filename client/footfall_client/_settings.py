@@ -18,7 +18,10 @@ DEFAULT_RETRIES = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """`url` is host:port; `tls` True or the PEM file of a root; `key` guards the repository API."""
+    """`url` is host:port; `tls` True or the PEM file of a root; `key` guards the repository API.
+
+    `certificate`, the PEM files of one and of its key, is shown in mutual TLS.
+    """
 
     url: str
     protocol: Protocol = "grpc"
@@ -27,6 +30,7 @@ class Settings:
     tls: bool | str | Path = False
     key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    certificate: tuple[str | Path, str | Path] | None = None
 
     def __post_init__(self) -> None:
         if "://" in self.url:
@@ -40,6 +44,8 @@ class Settings:
             raise InvalidRequest(
                 f"timeout {self.timeout} must be above 0 and retries {self.retries} at least 0"
             )
+        if self.certificate and not self.tls:
+            raise InvalidRequest(f"the certificate {self.certificate[0]} is of no use without tls")
         if self.tls:
             self.tls_context()
 
@@ -63,8 +69,17 @@ class Settings:
     def tls_context(self) -> ssl.SSLContext:
         """Trusts the root, or without one what the machine trusts. Raises InvalidRequest."""
         try:
-            return ssl.create_default_context(cafile=self.root_certificates)
+            context = ssl.create_default_context(cafile=self.root_certificates)
         except ssl.SSLError as error:
             raise InvalidRequest(f"the TLS root {self.tls} holds no PEM certificate") from error
         except OSError as error:
             raise InvalidRequest(f"the TLS root {self.tls} cannot be read: {error.strerror}") from error
+        if self.certificate:
+            try:
+                context.load_cert_chain(*self.certificate)
+            except OSError as error:  # ssl.SSLError is one
+                files = " and the key ".join(map(str, self.certificate))
+                raise InvalidRequest(
+                    f"the certificate {files} are not of each other: {error.strerror}"
+                ) from error
+        return context

@@ -28,8 +28,19 @@ REQUEST_PARAMETERS = {
 INPUT_PARAMETERS, OUTPUT_PARAMETERS = {"binary_data_size"}, {"binary_data"}
 """The others are of shared memory, which a key guards, and `classification`, which divides by an element's size: of a
 BYTES output by 0, which ended the server."""
+BOOLEANS = {"sequence_start", "sequence_end", "binary_data_output", "binary_data"}
+"""The server takes nothing else for them, and calls it a fault of its own (500)."""
 LARGEST_SETTING = 2**63 - 1
-SCALARS = {str, int, float, bool}
+WHOLE = {
+    f"{sign}INT{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+}
+"""Smallest and largest number of each datatype of whole ones."""
+SCALARS: dict[str, set[type]] = {"BYTES": {str}, "BOOL": {bool}, **{kind: {int} for kind in WHOLE}}
+"""What JSON writes elements of a datatype as; those that are not here as numbers of any kind. Of other elements the
+server says that it failed (500).
+"""
 
 
 def checked(body: bytes, json_length: int | None) -> tuple[bytes, int | None]:
@@ -49,6 +60,8 @@ def checked(body: bytes, json_length: int | None) -> tuple[bytes, int | None]:
         _check_fields("an output", _object("an output", entry), OUTPUT_FIELDS)
         _check_text("an output's name", entry.get("name"))
         _check_parameters("an output", entry, OUTPUT_PARAMETERS)
+    if "inputs" not in request:
+        raise malformed("the request has no inputs")
     there = len(binary or b"")
     if said != there:
         raise malformed(f"the inputs say {said} bytes of binary data, {there} follow the JSON")
@@ -90,7 +103,7 @@ def _check_input(entry: Any) -> int:
         if "binary_data_size" in parameters:
             raise malformed(f"{shown(name)} has both data and a binary_data_size")
         data = entry["data"]
-        count = _count(name, data, MAX_DIMS)
+        count = _count(name, data, kind, MAX_DIMS)
         if count != elements:
             raise malformed(f"{shown(name)} has {count} elements, its shape {entry['shape']} says {elements}")
         return 0
@@ -113,15 +126,22 @@ def _elements(name: str, shape: Any) -> int:
     return prod(shape)
 
 
-def _count(name: str, data: Any, depth: int) -> int:
-    """Elements of a list, or of lists in lists."""
+def _count(name: str, data: Any, kind: str, depth: int) -> int:
+    """Elements of a list, or of lists in lists, all of them of the datatype."""
     if type(data) is not list or not depth:
         raise malformed(f"the data of {shown(name)} is {shown(data)}, expected a list of the shape's depth")
     kinds = set(map(type, data))
     if kinds == {list}:
-        return sum(_count(name, part, depth - 1) for part in data)
-    if kinds - SCALARS:
-        raise malformed(f"the data of {shown(name)} holds what is no string, number or boolean")
+        return sum(_count(name, part, kind, depth - 1) for part in data)
+    taken = SCALARS.get(kind, {int, float})
+    if not kinds <= taken:
+        wrong = next(element for element in data if type(element) not in taken)
+        raise malformed(f"the data of {shown(name)} holds {shown(wrong)}, which is no {kind}")
+    if kind in WHOLE and data:
+        least, most = WHOLE[kind]
+        for extreme in (min(data), max(data)):
+            if not least <= extreme <= most:
+                raise malformed(f"the data of {shown(name)} holds {extreme}, which is no {kind}")
     return len(data)
 
 
@@ -144,7 +164,7 @@ def _check_text(what: str, value: Any) -> str:
 
 
 def _check_parameters(what: str, value: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    """All that are taken are numbers or booleans, but sequence_id, which may be a text."""
+    """Those that are no booleans are numbers, but sequence_id, which may be a text."""
     if "parameters" not in value:
         return {}
     parameters = _object(f"the parameters of {what}", value["parameters"])
@@ -155,7 +175,12 @@ def _check_parameters(what: str, value: dict[str, Any], known: set[str]) -> dict
             )
         if name == "sequence_id" and type(setting) is str:
             _check_text(f"the sequence_id of {what}", setting)
-        elif type(setting) not in (int, bool) or not 0 <= setting <= LARGEST_SETTING:
+        elif name in BOOLEANS:
+            if type(setting) is not bool:
+                raise malformed(
+                    f"the parameter {shown(name)} of {what} is {shown(setting)}, expected true or false"
+                )
+        elif type(setting) is not int or not 0 <= setting <= LARGEST_SETTING:
             raise malformed(
                 f"the parameter {shown(name)} of {what} is {shown(setting)}, expected a number from 0"
             )
