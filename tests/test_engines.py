@@ -1,6 +1,6 @@
 """Engines against a slow definition of exclusion, candidates, the empty history and the top k."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +187,15 @@ def test_users_with_candidates_and_without_are_answered_in_one_batch(
         check(scores, row, slow_answer(model, user))
     listed = np.isfinite(scores.item_score).sum(axis=1)
     assert listed[[1, 3, 4, 5, 6]].tolist() == [2, 2, 0, 0, 0]
+
+
+def test_a_list_is_no_longer_computed_than_it_is_asked_for(engine: Engine, model: SequenceModel) -> None:
+    users = [Ask([4, 5], [4], []), Ask([], [2], []), Ask([8], [9], [9, 11, 12, 13, 14])]
+    for asked in (users, users[:1], users[2:]):
+        scores = engine.score(replace(batch(asked), top_k=3))
+        assert scores.item_index.shape[1] == (100 if isinstance(engine, TorchEngine) else 3)
+        for row, user in enumerate(asked):
+            check(scores, row, slow_answer(model, user))
 
 
 def test_candidates_that_are_not_listed_leave_the_answer_as_unknown_ones_do(engine: Engine) -> None:

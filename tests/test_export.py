@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import make_checkpoint
 
-from footfall.contract import ENGINE_INPUTS, HEADS, engine_outputs
+from footfall.contract import ENGINE_INPUTS, HEADS, TOP_K, engine_outputs
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import read_manifest, write_manifest
 from footfall.vocabulary import Vocabulary
@@ -52,9 +52,11 @@ def with_items(checkpoint: Path, out: Path, ids: list[bytes]) -> Path:
 
 def test_the_onnx_graph_has_the_contracts_names_and_free_lengths(tiny_repository: Path) -> None:
     model = onnx.load(str(Repository(tiny_repository).version_folder(1) / ONNX_FILE))
-    assert [value.name for value in model.graph.input] == [tensor.name for tensor in ENGINE_INPUTS]
+    *inputs, top_k = model.graph.input  # which has a default
+    assert [value.name for value in inputs] == [tensor.name for tensor in ENGINE_INPUTS]
+    assert top_k.name == TOP_K.name
     assert [value.name for value in model.graph.output] == [tensor.name for tensor in engine_outputs(HEADS)]
-    for value, tensor in zip(model.graph.input, ENGINE_INPUTS, strict=True):
+    for value, tensor in zip(inputs, ENGINE_INPUTS, strict=True):
         batch, length = value.type.tensor_type.shape.dim
         assert batch.dim_param
         assert length.dim_param if tensor.dims == (-1,) else length.dim_value == 1

@@ -52,12 +52,14 @@ class Batch:
     """What to rank for: packed histories, and each user's excluded items and candidates (none: the catalogue).
 
     users: who each is, NOBODY where that is not known; an engine may keep what it computed of a known one.
+    top_k: how many items the longest list asked for has; an engine may list more. None: the version's most.
     """
 
     history: ModelInput
     excluded: IndexLists
     candidate: IndexLists
     users: tuple[bytes, ...] = ()
+    top_k: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """OnnxRuntimeEngine: the default on a CPU."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from footfall.contract import CANDIDATE_INDEX, engine_outputs
+from footfall.contract import CANDIDATE_INDEX, MAX_BATCH, TOP_K, engine_outputs
 from footfall_engines.batch import Batch, Scores, padded_inputs
 from footfall_engines.version import ONNX_FILE, Version
 
@@ -29,26 +30,33 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS
+        self._num_items, self._width = int(version.manifest["num_items"]), int(version.manifest["width"])
+        # A pattern keeps a block for all that a batch's shapes ever held at once, of 16 users of 1 million items 253
+        # MB instead of 158; without patterns a call takes 5 us longer.
+        options.enable_mem_pattern = MAX_BATCH * self._num_items < SCORES_AT_ONCE
         self._session = onnxruntime.InferenceSession(
             str(version.folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
         )
-        self._max_length, self._heads = version.max_length, version.heads
-        self._num_items, self._width = int(version.manifest["num_items"]), int(version.manifest["width"])
+        self._max_length, self._max_top_k = version.max_length, version.max_top_k
+        self._heads = version.heads
+        self._outputs = [tensor.name for tensor in engine_outputs(self._heads)]
 
     def score(self, batch: Batch) -> Scores:
         inputs = padded_inputs(batch, self._max_length)
-        names = [tensor.name for tensor in engine_outputs(self._heads)]
+        # The best 20 and not 100 of 8,141 items take 0.27 ms instead of 0.45 for 8 users, 0.85 instead of 2.0 for 32.
+        top_k = {TOP_K.name: np.array([batch.top_k or self._max_top_k])}
         parts = list(self._parts(inputs[CANDIDATE_INDEX.name]))
         if len(parts) == 1:
-            return Scores.of(self._heads, self._session.run(names, inputs))
+            return self._run(inputs | top_k)
         answers = [
-            self._session.run(names, {name: array[users] for name, array in inputs.items()})
-            for users in parts
+            self._run({name: array[users] for name, array in inputs.items()} | top_k) for users in parts
         ]
         back = np.argsort(np.concatenate(parts))
-        return Scores.of(
-            self._heads, (np.concatenate(outputs)[back] for outputs in zip(*answers, strict=True))
-        )
+        outputs = (answer.outputs.values() for answer in answers)
+        return Scores.of(self._heads, (np.concatenate(rows)[back] for rows in zip(*outputs, strict=True)))
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> Scores:
+        return Scores.of(self._heads, self._session.run(self._outputs, inputs))
 
     def _parts(self, candidate: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
         """The users of each run: with candidates or without, as the catalogue is scored for all users of a run."""

@@ -3,10 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
+
+from footfall.contract import TOP_K
 
 OUTPUTS = ("index", "score")
+LISTS = tuple(f"_{name}" for name in OUTPUTS)
 
 
 def branch_outputs(kinds: Iterable[str]) -> list[str]:
@@ -15,10 +19,11 @@ def branch_outputs(kinds: Iterable[str]) -> list[str]:
     return [*lists, *_list_of("nobody")]
 
 
-def put_behind_branches(graph: onnx.GraphProto, kinds: Iterable[str]) -> None:
+def put_behind_branches(graph: onnx.GraphProto, kinds: Iterable[str], top_k: int) -> None:
     """Replace the nodes that nothing but a kind's list needs by an `If` there is anybody of that kind.
 
-    Takes what `branch_outputs` names away from the outputs.
+    Takes what `branch_outputs` names away from the outputs. Lists get as long as the input top_k int64 [1] says,
+    which is `top_k`, the most there are, where it is not given.
     """
     kinds = tuple(kinds)
     extra = set(branch_outputs(kinds))
@@ -26,18 +31,30 @@ def put_behind_branches(graph: onnx.GraphProto, kinds: Iterable[str]) -> None:
     kept = [output for name, output in outputs.items() if name not in extra]
     del graph.output[:]
     graph.output.extend(kept)
+    _add_top_k(graph, [output for name, output in outputs.items() if name.endswith(LISTS)], top_k)
     nobodys = _only_for(graph, set(_list_of("nobody")))
     _replace(graph, nobodys)
     otherwise = _subgraph("nobody", nobodys, [outputs[name] for name in _list_of("nobody")])
     for kind in kinds:
         listed = _list_of(kind)
         nodes = _only_for(graph, set(listed))
+        (ranking,) = (node for node in nodes if f"{kind}_score" in node.output)
+        ranking.input[1] = TOP_K.name
         then = _subgraph(kind, nodes, [outputs[name] for name in listed])
         condition, name = f"{kind}_any", f"branch_{kind}"
         branch = helper.make_node(
             "If", [condition], listed, name=name, then_branch=then, else_branch=otherwise
         )
         _replace(graph, nodes, branch)
+
+
+def _add_top_k(graph: onnx.GraphProto, lists: Iterable[onnx.ValueInfoProto], most: int) -> None:
+    """The input, with its default; what was known of shapes goes, as the exporter wrote `most` into them."""
+    graph.initializer.append(numpy_helper.from_array(np.array([most]), TOP_K.name))
+    graph.input.append(helper.make_tensor_value_info(TOP_K.name, onnx.TensorProto.INT64, [1]))
+    del graph.value_info[:]
+    for output in lists:
+        output.type.tensor_type.shape.dim[1].Clear()
 
 
 def _list_of(kind: str) -> list[str]:

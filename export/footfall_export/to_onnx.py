@@ -53,7 +53,7 @@ def write_onnx(graph: RankerGraph, path: Path, *, branches: bool) -> None:
     assert program is not None
     model = program.model_proto
     if branches:
-        put_behind_branches(model.graph, BRANCHES)
+        put_behind_branches(model.graph, BRANCHES, graph.top_k)
     tables = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= MAPPED_FROM]
     for table in tables:
         # An input with a default value, which nobody gives: no constant, so ONNX Runtime packs no copy of it.

@@ -172,14 +172,17 @@ class BranchingGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """As RankerGraph; behind its outputs, in the order of BRANCHES, whether anybody is of that kind, bool [], and
-        the list, index and score, of every user as if of that kind; then the list of nobody.
+        the list, index and score, of every user as if of that kind; then a list of one place for nobody.
         """
         graph, (*history, excluded_index, candidate_index) = self.ranker, inputs
         *said, vector, empty = graph.read(*history)
         restricted = (candidate_index != PADDING_INDEX).any(dim=1, keepdim=True)
         popular = empty & ~restricted
         users = (~(empty | restricted), popular, restricted)
-        anybody = [some.any() for some in users]  # before the lists, which their branches are to be behind
+        # Before the lists, whose branches read these two.
+        anybody = [some.any() for some in users]
+        score = vector.new_full((vector.shape[0], 1), -torch.inf)
+        nobodys = torch.full_like(score, PADDING_INDEX, dtype=torch.int32), score
         lists = (
             graph.best_of_catalogue(vector, excluded_index),
             graph.best_of_popular(vector, excluded_index),
@@ -190,8 +193,6 @@ class BranchingGraph(nn.Module):
             for of_catalogue, of_popular, of_candidates in zip(*lists, strict=True)
         )
         branches = ((some, *listed) for some, listed in zip(anybody, lists, strict=True))
-        score = vector.new_full((vector.shape[0], graph.top_k), -torch.inf)
-        nobodys = torch.full_like(score, PADDING_INDEX, dtype=torch.int32), score
         return (*best, *said, vector, *itertools.chain.from_iterable(branches), *nobodys)
 
 
