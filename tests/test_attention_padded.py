@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from footfall_kernels.attention.attention import attention
 from footfall_kernels.attention.padded import attend_padded
 from footfall_kernels.attention.rules import NO_WINDOW, AttentionRules, Kind
-from footfall_kernels.buckets import bucket_by_comparison, bucket_of_reference
+from footfall_kernels.buckets import bucket_by_logarithm, bucket_of_reference
 
 HEADS, HEAD_DIM = 2, 24
 LATEST = 2**31 - 1
@@ -129,4 +129,4 @@ def test_both_definitions_of_a_bucket_agree_on_every_power_of_two_and_its_neighb
     around = {sign * (2**power + step) for power in range(32) for step in (-1, 0, 1) for sign in (-1, 1)}
     distance = torch.tensor(sorted(value for value in around if -(2**31) <= value < 2**31), dtype=torch.int32)
     assert distance.max() == LATEST
-    assert torch.equal(bucket_by_comparison(distance, num), bucket_of_reference(distance, num))
+    assert torch.equal(bucket_by_logarithm(distance, num), bucket_of_reference(distance, num))

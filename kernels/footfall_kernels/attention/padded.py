@@ -8,7 +8,7 @@ from footfall_kernels.attention.extras import Extras
 from footfall_kernels.attention.groups import is_plain
 from footfall_kernels.attention.pairs import look_up, number, number_pairs, pair_table, weigh
 from footfall_kernels.attention.rules import AttentionRules
-from footfall_kernels.buckets import bucket_by_comparison
+from footfall_kernels.buckets import bucket_by_logarithm
 
 
 def attend_padded(
@@ -31,7 +31,7 @@ def attend_padded(
     if is_plain(rules, extras):
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=rules.scale)
     pair = number_pairs(
-        0, query.shape[2], rules, extras.num_buckets, bucket_by_comparison,
+        0, query.shape[2], rules, extras.num_buckets, bucket_by_logarithm,
         device=query.device, time=time,
     )  # fmt: skip
     return _attend(query, key, value, pair, rules, extras)
@@ -65,7 +65,7 @@ def attend_last_padded(
     if time is not None:
         now = time[..., 1].gather(1, last.squeeze(2)).unsqueeze(2)
         elapsed = now - time[:, None, :, 0]
-    pair = number(distance, elapsed, visible, extras.num_buckets, bucket_by_comparison)
+    pair = number(distance, elapsed, visible, extras.num_buckets, bucket_by_logarithm)
     return _attend(query, key, value, pair, rules, extras)
 
 
