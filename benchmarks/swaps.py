@@ -3,7 +3,7 @@
 python benchmarks/swaps.py [--swaps 200] [--seconds 20]
 
 Starts the real server on the repository of benchmarks/serve.py, exported three times. 8 clients in a process of
-their own ask without a pause, histories of 50 events. Before and after the swaps nothing is published for `--seconds`;
+their own ask without a pause, histories of 50 events. Before and after the swaps nothing is published for a while;
 between, the three versions are published in turn. Each publish verifies its version, loads it beside the live one,
 replays the canary, moves the traffic and lets the version before the last go: all that on the cores that client and
 server share. After each the memory of the server and its stubs is added up (PSS: what they share counts once), and

@@ -36,6 +36,8 @@ def versions(
             "rollback": row["rollback"],
         }
         state = ", ".join(name for name, holds in states.items() if holds)
+        if row["rollout"]:
+            state += "\n" + "\n".join(f"{name} {value}" for name, value in row["rollout"].items())
         if "error" in row:
             table.add_row(str(row["version"]), state, row["error"])
             continue

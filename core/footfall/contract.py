@@ -65,6 +65,8 @@ GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 """The same over gRPC, where the server expects this prefix."""
 
 ENSEMBLE = "footfall"
+CANDIDATE_ENSEMBLE = "upcoming"
+"""The same of a version that is tried beside the live one; of one length, so that the door may exchange the names."""
 PREPROCESS = "preprocess"
 RANKER = "ranker"
 POSTPROCESS = "postprocess"

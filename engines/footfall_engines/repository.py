@@ -110,11 +110,12 @@ class Repository:
         configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
         self.write_texts({self.config_path(step): config_text(config) for step, config in configs.items()})
 
-    def write_ensemble_config(self, live: Version) -> None:
-        with replacing(self.folder / ENSEMBLE / "1"):
-            (self.folder / ENSEMBLE / "1").mkdir(parents=True, exist_ok=True)
-        config = ensemble_config(live.number, live.backend, live.heads, parameters(live))
-        self.write_texts({self.config_path(ENSEMBLE): config_text(config)})
+    def write_ensemble_config(self, version: Version, name: str = ENSEMBLE) -> None:
+        with replacing(self.folder / name / "1"):
+            (self.folder / name / "1").mkdir(parents=True, exist_ok=True)
+        config = ensemble_config(version.number, version.backend, version.heads, parameters(version))
+        config.name = name
+        self.write_texts({self.config_path(name): config_text(config)})
 
     def write_adaptors(self, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
         """model.py of version `number` of the given steps."""

@@ -23,6 +23,8 @@ from footfall_serving.door.hold import held
 from footfall_serving.heartbeat import Heartbeat
 from footfall_serving.lock import is_served, locked
 from footfall_serving.repository_api import RepositoryApi
+from footfall_serving.rollout import end_rollout, forget_candidate, read_rollout, rolled_out
+from footfall_serving.rollout_options import AT_ONCE, RolloutOptions
 from footfall_serving.state import ServerState, read_state
 
 MODELS = (ENSEMBLE, *COMPOSING_MODELS)
@@ -39,11 +41,16 @@ class Published:
     serving: bool
 
 
-def publish(folder: Path, repository: Path | None = None, say: Say = SILENT) -> Published:
+def publish(
+    folder: Path,
+    repository: Path | None = None,
+    say: Say = SILENT,
+    rollout: RolloutOptions = AT_ONCE,
+) -> Published:
     """Make the version in `folder` live; it is copied into `repository` as its newest where it lies elsewhere.
 
     `repository` None is the one the folder lies in. Raises InputError where the folder is incomplete, altered, of
-    another lineage or answers its canary wrongly; the version that was live stays so.
+    another lineage, answers its canary wrongly or passes a limit of `rollout`; the version that was live stays so.
     """
     version = Version.open(folder, verify=True)
     home = Repository.around(folder) if repository is None else Repository(repository)
@@ -55,7 +62,7 @@ def publish(folder: Path, repository: Path | None = None, say: Say = SILENT) -> 
                 _check_lineage(neighbour, version, own)
 
         check(say)
-        done = _promote(version if own else _copy(version, home, check), home, say)
+        done = _promote(version if own else _copy(version, home, check), home, say, rollout=rollout)
     return _awaited(done, home, say)
 
 
@@ -64,6 +71,14 @@ def rollback(repository: Path, to: int | None = None, say: Say = SILENT) -> Publ
     home = Repository(repository)
     if not home.numbers():
         raise InputError(f"{repository} is not a model repository: it has no versions")
+    under_way = read_rollout(repository)
+    if under_way is not None:
+        say(f"ending the rollout of version {under_way['version']}")
+        end_rollout(repository)
+        live = home.live_number()
+        if live is not None and to in (None, live):
+            previous = next(iter(home.earlier_numbers()), None)
+            return Published(live, previous, serving=read_state(repository) is not None)
     with locked(repository):
         target = _before(home, say) if to is None else _named(home, to)
         done = _promote(target, home, say, back=True)
@@ -89,13 +104,24 @@ def _named(repository: Repository, number: int) -> Version:
     return repository.version(number, verify=True)
 
 
-def _promote(version: Version, repository: Repository, say: Say, *, back: bool = False) -> Published:
+def _promote(
+    version: Version,
+    repository: Repository,
+    say: Say,
+    *,
+    back: bool = False,
+    rollout: RolloutOptions = AT_ONCE,
+) -> Published:
     live = repository.live_number()
     previous = live if live != version.number else next(iter(repository.earlier_numbers()), None)
     beside = _whole(repository, previous if previous in (live, *repository.loaded_numbers()) else None, say)
     repository.write_adaptors(version.number, (PREPROCESS, POSTPROCESS))
     compile_adaptors(repository, version.number)
     state = _answering(repository, version, say)
+    if rollout.stages and (state is None or not beside or live in (None, version.number)):
+        raise InputError(
+            f"version {version.number} can be tried only where a server answers with another version"
+        )
     with (
         _server(state) as api,
         _undone_on_failure(repository, api, say),
@@ -104,8 +130,13 @@ def _promote(version: Version, repository: Repository, say: Say, *, back: bool =
         if state is None or api is None:
             repository.write_step_configs([*beside, version])
         else:
+            forget_candidate(repository, api, say)
             is_lost = live not in (None, version.number, *(old.number for old in beside))
             if is_lost or not _loads_beside(beside, version, repository, api, say):
+                if rollout.stages:
+                    raise InputError(
+                        f"version {live} does not stay loaded; publish without shadow and canary"
+                    )
                 # The server lets go of what does not load again as soon as any of its steps is loaded without it.
                 say(
                     f"callers wait at the door while version {version.number} takes the place of version {live}"
@@ -114,6 +145,9 @@ def _promote(version: Version, repository: Repository, say: Say, *, back: bool =
                 _load([version], repository, api)
             say(f"replaying the canary of version {version.number}")
             replay(api.client, version)
+            if rollout.stages:
+                trial = rolled_out(version, beside[0], repository, state, rollout, say)
+                until_it_answers.enter_context(trial)
         repository.write_ensemble_config(version)
         repository.record_promotion(version.number, back=back)
         if api is not None:

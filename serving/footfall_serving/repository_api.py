@@ -6,6 +6,7 @@ that takes it. Of 16 HTTP clients 8 waited for a load of 12 s to end; none waite
 
 import re
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,22 @@ LOOK_TIMEOUT_S = 2.0
 """Of who only looks how the server is; one that hangs must not hold it up."""
 SERVED_FOLDER = re.compile(r"/proc/self/fd/\d+/")
 """The server knows its repository by a descriptor (see server.py)."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests to a model."""
+
+    answered: int
+    failed: int
+
+    def __sub__(self, before: "Traffic") -> "Traffic":
+        return Traffic(self.answered - before.answered, self.failed - before.failed)
+
+    @property
+    def failed_share(self) -> float:
+        asked = self.answered + self.failed
+        return self.failed / asked if asked else 0.0
 
 
 class RepositoryApi:
@@ -48,10 +65,19 @@ class RepositoryApi:
         """(Re)load `model` by the configuration on disk; the call ends when it serves."""
         self._call(self.client.load_model, model, client_timeout=timeout_s)
 
+    def unload(self, model: str) -> None:
+        """The call ends when it takes no more requests; the models that it asks stay."""
+        self._call(self.client.unload_model, model, client_timeout=LOAD_TIMEOUT_S)
+
+    def traffic(self, model: str) -> "Traffic":
+        """Of all its versions, since the server started."""
+        facts = self._call(self.client.get_inference_statistics, model, client_timeout=LOOK_TIMEOUT_S)
+        counts = [version.inference_stats for version in facts.model_stats]
+        return Traffic(sum(int(of.success.count) for of in counts), sum(int(of.fail.count) for of in counts))
+
     def count_answers(self, model: str) -> int:
         """How many requests the model has answered so far, of all its versions."""
-        facts = self._call(self.client.get_inference_statistics, model, client_timeout=LOOK_TIMEOUT_S)
-        return sum(int(version.inference_stats.success.count) for version in facts.model_stats)
+        return self.traffic(model).answered
 
     def ready_versions(self, timeout_s: float = CALL_TIMEOUT_S) -> set[tuple[str, int]]:
         """(model, version) pairs that take requests."""

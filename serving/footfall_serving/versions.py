@@ -8,24 +8,27 @@ from footfall.errors import InputError
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
 from footfall_serving.repository_api import RepositoryApi
+from footfall_serving.rollout import read_rollout
 from footfall_serving.state import read_state
 
 
 def list_versions(repository: Path) -> list[dict[str, Any]]:
     """One row a version, ascending. `loaded` is None where no server runs; a broken version has `error` alone.
 
-    `promoted` lists when it became live, `rollback` marks where one goes.
+    `promoted` lists when it became live, `rollback` marks where one goes, `rollout` is how one that is tried does.
     """
     if not repository.is_dir():
         raise InputError(f"{repository} is not a model repository: there is no such folder")
     home, loaded = Repository(repository), _loaded(repository)
     live, earlier = home.live_number(), home.earlier_numbers()
     promotions = home.promotions()
+    rollout = read_rollout(repository)
     rows = []
     for number in home.numbers():
         row: dict[str, Any] = {"version": number, "live": number == live}
         row["loaded"] = None if loaded is None else number in loaded
         row["rollback"] = earlier[:1] == [number]
+        row["rollout"] = rollout if rollout is not None and rollout["version"] == number else None
         row["promoted"] = [entry["time"] for entry in promotions if entry["version"] == number]
         try:
             rows.append(row | _facts(home.version(number)))

@@ -18,6 +18,7 @@ from footfall_serving.door.hold import hold_file
 from footfall_serving.door.http.connection import Connection as HttpConnection
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.opening import Opening
+from footfall_serving.door.rollout import rollout_file
 
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1
@@ -40,6 +41,9 @@ async def keep(opening: Opening) -> None:
         ssl=None if opening.tls is None else _context(*opening.tls),
         ssl_handshake_timeout=None if opening.tls is None else HANDSHAKE_S,
     )
+    rollout = rollout_file(opening.grpc_file)
+    rollout.unlink(missing_ok=True)  # of a door that died
+    await loop.create_unix_server(lambda: callers.rollout, str(rollout))
     while True:
         await asyncio.sleep(1)
         callers.look()

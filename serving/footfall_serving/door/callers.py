@@ -8,6 +8,7 @@ from typing import Protocol
 from footfall.contract import MAX_INFERENCES
 from footfall_serving.door.hold import idle_file, is_held
 from footfall_serving.door.limits import AT_ONCE, FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
+from footfall_serving.door.rollout import Rollout
 from footfall_serving.door.turns import Turn, Turns
 
 
@@ -40,6 +41,7 @@ class Callers:
         self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE), loop.time)
         self._hold = hold
         self._connections: set[Caller] = set()
+        self.rollout = Rollout()
 
     def add(self, connection: Caller) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:

@@ -9,12 +9,13 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from footfall.contract import COMPOSING_MODELS
+from footfall.contract import COMPOSING_MODELS, ITEM_ID, USER_ID
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.steps import refusal
 
 PARAMETERS = ("classification", "shared_memory_region")
 """Not taken of an input or output: the classes of a BYTES output end the server, shared memory is behind the key."""
+TEXT, TEXTS = "a text", "texts"
 MARKS = tuple(name.encode() for name in (*PARAMETERS, *COMPOSING_MODELS))
 """A text lies in a message as it is: who has none of these asks for nothing that is refused."""
 
@@ -25,6 +26,27 @@ def check(message: bytes) -> None:
         if mark in message:
             _check_fields(message)
             return
+
+
+def who(message: bytes) -> bytes:
+    """Who asks for the inference: the user, else the oldest item of his history, else nobody."""
+    try:
+        request = Request.FromString(message)
+    except DecodeError:  # the server says so
+        return b""
+    places = {tensor.name: place for place, tensor in enumerate(request.inputs)}
+    for name in (USER_ID.name.encode(), ITEM_ID.name.encode()):
+        place = places.get(name)
+        if place is None:
+            continue
+        if place < len(request.raw_contents):
+            raw = request.raw_contents[place]
+            first = raw[4 : 4 + int.from_bytes(raw[:4], "little")]
+        else:
+            first = b"".join([text for entry in request.inputs[place].contents for text in entry.bytes][:1])
+        if first:
+            return bytes(first)
+    return b""
 
 
 def _check_fields(message: bytes) -> None:
@@ -53,19 +75,23 @@ def _request() -> Any:
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="footfall/door.proto", package="footfall.door")
 
-    def message(name: str, **fields: tuple[int, str | None]) -> None:
+    def message(name: str, /, **fields: tuple[int, str]) -> None:
         described = file.message_type.add(name=name)
         for field, (number, of) in fields.items():
             added = described.field.add(name=field, number=number, label=kinds.LABEL_REPEATED)
-            if of is None:
-                added.type, added.label = kinds.TYPE_BYTES, kinds.LABEL_OPTIONAL
+            if of in (TEXT, TEXTS):
+                added.type = kinds.TYPE_BYTES
+                added.label = kinds.LABEL_OPTIONAL if of == TEXT else kinds.LABEL_REPEATED
             else:
                 added.type, added.type_name = kinds.TYPE_MESSAGE, f".footfall.door.{of}"
 
-    message("Parameter", key=(1, None))
-    message("Input", parameters=(4, "Parameter"))
+    message("Parameter", key=(1, TEXT))
+    message("Contents", bytes=(8, TEXTS))
+    message("Input", name=(1, TEXT), parameters=(4, "Parameter"), contents=(5, "Contents"))
     message("Output", parameters=(2, "Parameter"))
-    message("Request", model_name=(1, None), inputs=(5, "Input"), outputs=(6, "Output"))
+    message(
+        "Request", model_name=(1, TEXT), inputs=(5, "Input"), outputs=(6, "Output"), raw_contents=(7, TEXTS)
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("footfall.door.Request"))

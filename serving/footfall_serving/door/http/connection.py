@@ -5,15 +5,16 @@ from functools import partial
 from http import HTTPStatus
 from typing import cast
 
-from footfall.contract import OVERLOADED
+from footfall.contract import ENSEMBLE, OVERLOADED
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
-from footfall_serving.door.http.inference import checked
+from footfall_serving.door.http.inference import checked, who
 from footfall_serving.door.http.refused import Refused
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_SECONDS
+from footfall_serving.door.rollout import CANDIDATE, HTTP, PATH
 from footfall_serving.door.turns import Turn
 
 ANSWERED = b"HTTP/1.1 200 "
@@ -157,6 +158,8 @@ class Connection(asyncio.Protocol):
             body = unpacked(body, head.coding)
             if head.infers:
                 body, json_length = checked(body, head.json_length)
+                if self._callers.rollout.is_on and head.path == PATH + b"/infer":
+                    self._try(head, body, len(body) if json_length is None else json_length)
             ask = partial(self._upstream.ask, head.request(body, json_length), self._take_answer)
             if head.infers:
                 self._turn = self._callers.begin(ask)
@@ -168,6 +171,13 @@ class Connection(asyncio.Protocol):
         self.busy = True
         if self._turn is None or not self._turn.waits:
             ask()
+
+    def _try(self, head: Head, body: bytes, json_length: int) -> None:
+        """While a version is tried."""
+        rollout = self._callers.rollout
+        if rollout.sends(who(body, json_length)):
+            head.path = head.path.replace(PATH, PATH.replace(ENSEMBLE.encode(), CANDIDATE))
+        rollout.copy(HTTP, body, json_length)
 
     def _take_answer(self, answer: bytes) -> None:
         self.busy = False

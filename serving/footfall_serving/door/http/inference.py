@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from footfall.contract import ITEM_ID, USER_ID
 from footfall_serving.door.http.refused import malformed, shown
 from footfall_serving.door.limits import MAX_DIMS, MAX_ELEMENTS, MAX_JSON_MARKS, MAX_TENSORS, MAX_TEXT
 
@@ -67,6 +68,28 @@ def checked(body: bytes, json_length: int | None) -> tuple[bytes, int | None]:
         raise malformed(f"the inputs say {said} bytes of binary data, {there} follow the JSON")
     text = orjson.dumps(request)
     return (text, None) if binary is None else (text + binary, len(text))
+
+
+def who(body: bytes, json_length: int) -> bytes:
+    """Who asks with a checked body: the user, else the oldest item of his history, else nobody."""
+    firsts: dict[str, bytes] = {}
+    place = json_length
+    for entry in orjson.loads(body[:json_length]).get("inputs", []):
+        size = entry.get("parameters", {}).get("binary_data_size", 0)
+        if size:
+            length = int.from_bytes(body[place : place + 4], "little")
+            firsts[entry["name"]] = body[place + 4 : place + 4 + length]
+        else:
+            firsts[entry["name"]] = _first(entry.get("data", []))
+        place += size
+    return firsts.get(USER_ID.name) or firsts.get(ITEM_ID.name) or b""
+
+
+def _first(data: Any) -> bytes:
+    """Text of a list, or of lists in lists."""
+    while type(data) is list:
+        data = data[0] if data else ""
+    return str(data).encode()
 
 
 def _parsed(text: bytes) -> Any:
