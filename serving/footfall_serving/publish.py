@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS, RANKER
-from footfall.errors import FootfallError, InputError, NotReadyError
-from footfall.folder import MANIFEST, aside, replacing, writing
-from footfall_engines.repository import PROMOTIONS, SILENT, Repository, Say
+from footfall.errors import InputError, NotReadyError
+from footfall.folder import MANIFEST, aside, writing
+from footfall_engines.repository import SILENT, Repository, Say
 from footfall_engines.version import Version, check_successor
 from footfall_serving.bytecode import compile_adaptors
 from footfall_serving.canary import replay
@@ -26,8 +26,8 @@ from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.rollout import end_rollout, forget_candidate, read_rollout, rolled_out
 from footfall_serving.rollout_options import AT_ONCE, RolloutOptions
 from footfall_serving.state import ServerState, read_state
+from footfall_serving.undo import undone_on_failure
 
-MODELS = (ENSEMBLE, *COMPOSING_MODELS)
 START_TIMEOUT_S = 120.0
 """Of a server that is started again: as long as one that `serve` starts."""
 
@@ -124,7 +124,7 @@ def _promote(
         )
     with (
         _server(state) as api,
-        _undone_on_failure(repository, api, say),
+        undone_on_failure(repository, api, say),
         contextlib.ExitStack() as until_it_answers,
     ):
         if state is None or api is None:
@@ -247,51 +247,6 @@ def _server(state: ServerState | None) -> Iterator[RepositoryApi | None]:
         return
     with RepositoryApi(state) as api:
         yield api
-
-
-@contextlib.contextmanager
-def _undone_on_failure(repository: Repository, api: RepositoryApi | None, say: Say) -> Iterator[None]:
-    """Where the block fails, the disk says what it said before, and the server has loaded what it had."""
-    try:
-        with _kept(repository, [*map(repository.config_path, MODELS), repository.folder / PROMOTIONS]):
-            yield
-    except BaseException:
-        # The ensemble first, so that it lets go of what the other steps then unload.
-        if api is not None:
-            _reload(api, say)
-        raise
-
-
-def _reload(api: RepositoryApi, say: Say) -> None:
-    for model in MODELS:
-        try:
-            api.load(model)
-        except FootfallError as error:
-            say(f"{model} is not back where it was: {error}")
-
-
-@contextlib.contextmanager
-def _kept(repository: Repository, paths: list[Path]) -> Iterator[None]:
-    """Put the files back where the block fails; on a full disk too, as it takes no room to rename a copy."""
-    copies = {path: repository.aside(path, "before") for path in paths}
-    try:
-        for path, copy in copies.items():
-            with replacing(path):
-                copy.unlink(missing_ok=True)
-                if path.exists():
-                    shutil.copyfile(path, copy)
-        try:
-            yield
-        except BaseException:
-            for path, copy in copies.items():
-                if copy.exists():
-                    copy.replace(path)
-                else:
-                    path.unlink(missing_ok=True)
-            raise
-    finally:
-        for copy in copies.values():
-            copy.unlink(missing_ok=True)
 
 
 def _check_lineage(other: Version, version: Version, own: int | None) -> None:

@@ -31,6 +31,12 @@ def rollout_file(grpc_file: str) -> Path:
     return Path(grpc_file).with_name("rollout")
 
 
+def renamed(data: bytes, place: int) -> bytes:
+    """With the candidate's name in the message over gRPC that begins at `place` with NAMED."""
+    name = place + len(NAMED) - len(CANDIDATE)
+    return data[:name] + CANDIDATE + data[name + len(CANDIDATE) :]
+
+
 class Rollout(asyncio.Protocol):
     """`is_on` while a publisher is there; each line that he sends says anew what share is copied, what share of users
     is sent to his version, and by what salt they are drawn.

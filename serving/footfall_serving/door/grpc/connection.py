@@ -24,10 +24,10 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.inference import who
 from footfall_serving.door.grpc.line import MARK, Line
 from footfall_serving.door.grpc.refused import Refused, Status
-from footfall_serving.door.grpc.stream import INFERENCE, PREFIX, Stream
+from footfall_serving.door.grpc.stream import PREFIX, Stream
 from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SECONDS, STREAM_BYTES
-from footfall_serving.door.rollout import CANDIDATE, GRPC, NAMED
+from footfall_serving.door.rollout import GRPC, renamed
 
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
 TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
@@ -183,10 +183,10 @@ class Connection(asyncio.Protocol):
         for kind, flags, number, place, stop in frames:
             try:
                 if kind == DATA:
-                    message = self._asked(number, data, place + HEAD.size, stop)
+                    tried = self.streams.get(number) if self._callers.rollout.is_on else None
+                    message = tried.asked(data, place + HEAD.size, stop) if tried is not None else None
                     if message is not None and self._callers.rollout.sends(who(message)):
-                        name = place + HEAD.size + PREFIX + len(NAMED) - len(CANDIDATE)
-                        data = data[:name] + CANDIDATE + data[name + len(CANDIDATE) :]
+                        data = renamed(data, place + HEAD.size + PREFIX)
                     if not self._takes(number, flags, data, place + HEAD.size, stop):
                         passed.append(data[start:place])
                         start = stop
@@ -224,18 +224,6 @@ class Connection(asyncio.Protocol):
             self._held += STREAM_BYTES
             if not self._callers.hold(STREAM_BYTES, self._held):
                 raise TOO_MUCH
-
-    def _asked(self, number: int, data: bytes, place: int, stop: int) -> bytes | None:
-        """While a version is tried: the message to the live one, where the frame is all of it; of more than a frame
-        the live one had the beginning before the end came, so it has the rest.
-        """
-        if not self._callers.rollout.is_on or not data.startswith(NAMED, place + PREFIX):
-            return None
-        stream = self.streams.get(number)
-        if stream is None or stream.refused is not None or stream.since is not None:
-            return None
-        whole = int.from_bytes(data[place + 1 : place + PREFIX]) == stop - place - PREFIX
-        return data[place + PREFIX : stop] if whole and INFERENCE in data[place:stop] else None
 
     def _takes(self, number: int, flags: int, data: bytes, place: int, stop: int) -> bool:
         """Whether the server is to have this. Raises Refused where the caller is to be told why not."""

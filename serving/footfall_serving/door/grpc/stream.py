@@ -6,6 +6,7 @@ from footfall.contract import ITEM_ID
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.limits import MAX_BODY_BYTES, STREAM_BYTES
+from footfall_serving.door.rollout import NAMED
 from footfall_serving.door.turns import Turn
 
 INFERENCE = ITEM_ID.name.encode()
@@ -45,6 +46,15 @@ class Stream:
                     place = whole
                     continue
             place = self._add(data, place, stop, now)
+
+    def asked(self, data: bytes, place: int, stop: int) -> bytes | None:
+        """The inference of the live version that a DATA frame is all of, to be taken next; of more than a frame the
+        server has the beginning before the end comes.
+        """
+        if self.refused is not None or self.since is not None or not data.startswith(NAMED, place + PREFIX):
+            return None
+        whole = int.from_bytes(data[place + 1 : place + PREFIX]) == stop - place - PREFIX
+        return data[place + PREFIX : stop] if whole and INFERENCE in data[place:stop] else None
 
     def _add(self, data: bytes, place: int, stop: int, now: float) -> int:
         """To a message that came in parts; returns the place behind what was added."""
