@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from footfall.contract import COMPOSING_MODELS, RANKER
-from footfall.errors import FootfallError, NotReadyError
+from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_engines.repository import Repository
 from footfall_serving.heartbeat import Heartbeat
 from footfall_serving.launch import Ended, Launch, Running, live_number
@@ -154,9 +154,10 @@ class Supervisor(threading.Thread):
         return None
 
     def _reload(self, model: str, version: int) -> None:
-        """Raises NotReadyError where the server does not answer then."""
+        """Raises NotReadyError where the server does not answer then, or would by other files than were sealed."""
         live = live_number(self._launch.repository)
         if version == live:
+            self._verify(version)
             self._say(f"the stub of {model} version {version} died; loading it again")
             (self._launch.repository / model / str(version) / "model.py").touch()
             self._api.load(model, RELOAD_TIMEOUT_S)
@@ -169,6 +170,12 @@ class Supervisor(threading.Thread):
         self._heart.ask(RELOAD_TIMEOUT_S)
         if version == live:
             self._say(f"{model} version {version} serves again")
+
+    def _verify(self, version: int) -> None:
+        try:
+            self._repository.version(version, verify=True)
+        except InputError as error:
+            raise NotReadyError(str(error)) from error
 
     def _has_stub(self, model: str, version: int) -> bool:
         """A plan that the server runs itself has none."""
