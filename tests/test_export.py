@@ -29,7 +29,7 @@ from footfall_engines.repository import Repository
 from footfall_engines.version import ONNX_FILE, PLAN_FILE, Version
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
-from footfall_export.to_onnx import write_onnx
+from footfall_export.to_onnx import Target, write_onnx
 from footfall_models.graph import BRANCHES, RankerGraph
 from footfall_training.checkpoint import Checkpoint, save_checkpoint
 from footfall_training.options import TrainOptions
@@ -81,7 +81,9 @@ def test_what_a_kind_of_user_does_not_need_is_behind_a_branch(tiny_repository: P
         "branch_popular": [],
         "branch_candidates": ["Gather"],
     }
-    assert "TopK" not in {node.op_type for node in graph.node}
+    operators = [node.op_type for node in graph.node]
+    assert "TopK" not in operators
+    assert operators.count("Attention") == 2  # one a layer
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,8 @@ def test_weights_beside_a_large_graph_do_not_stay_in_a_tensorrt_version(
     monkeypatch.setattr("footfall_export.to_onnx.MAPPED_FROM", 1)
     monkeypatch.setattr("footfall_export.to_onnx.BESIDE_FROM", 1)
 
-    def write_large(graph: RankerGraph, path: Path, *, branches: bool) -> None:
-        write_onnx(graph, path, branches=branches)
+    def write_large(graph: RankerGraph, path: Path, *, target: Target) -> None:
+        write_onnx(graph, path, target=target)
         assert path.with_name(f"{path.name}.data").is_file()
 
     monkeypatch.setattr("footfall_export.export.write_onnx", write_large)

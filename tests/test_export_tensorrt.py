@@ -41,7 +41,7 @@ def test_the_native_config_has_the_names_types_and_shapes_of_the_network(
     write_onnx(
         RankerGraph(Checkpoint.open(tiny_checkpoint).load_model(), 100),
         tmp_path / "model.onnx",
-        branches=False,
+        target="tensorrt",
     )
     network = parse(builder, tmp_path / "model.onnx")
     config = step_config(RANKER, [1], "tensorrt", HEADS)
@@ -60,7 +60,7 @@ def test_the_encoder_is_in_the_precision_asked_for_and_the_scores_are_not(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     model = Checkpoint.open(tiny_checkpoint).load_model()
-    write_onnx(RankerGraph(model, 100, torch_dtype("bf16")), tmp_path / "half.onnx", branches=False)
+    write_onnx(RankerGraph(model, 100, torch_dtype("bf16")), tmp_path / "half.onnx", target="tensorrt")
     builder = a_builder()
     network = parse(builder, tmp_path / "half.onnx")
     tensorrt = tensorrt_library()

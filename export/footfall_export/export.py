@@ -124,9 +124,9 @@ def _write_engine(folder: Path, checkpoint: Checkpoint, options: ExportOptions) 
         return
     graph = RankerGraph(checkpoint.load_model(), options.max_top_k, torch_dtype(options.precision))
     if options.engine == "onnxruntime":
-        write_onnx(graph, folder / ONNX_FILE, branches=True)
+        write_onnx(graph, folder / ONNX_FILE, target="onnxruntime")
         return
     # A folder of its own: of a large catalogue the exporter writes the tables into a file beside the graph.
     with TemporaryDirectory(dir=folder) as aside:
-        write_onnx(graph, Path(aside, ONNX_FILE), branches=False)
+        write_onnx(graph, Path(aside, ONNX_FILE), target="tensorrt")
         write_plan(Path(aside, ONNX_FILE), folder / PLAN_FILE, checkpoint.config.max_length)
