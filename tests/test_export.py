@@ -177,7 +177,7 @@ def test_an_engine_too_far_from_torch_is_no_version(
     with pytest.raises(InputError, match="the fp16 torch engine differs from torch by up to"):
         exported(tmp_path / "loud", tmp_path / "repository", engine="torch", precision="fp16")
     assert Repository(tmp_path / "repository").numbers() == []
-    assert not list((tmp_path / "repository").iterdir())
+    assert not list((tmp_path / "repository").glob("*/*"))
 
 
 def test_versions_count_up_and_a_longer_vocabulary_of_the_lineage_follows(
@@ -256,7 +256,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
     program = Path(sys.executable).with_name("footfall")
     command = [str(program), "export", str(tiny_checkpoint), "--repository", str(tmp_path)]
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(tmp_path.glob(".partial-*")):
+    while not list(tmp_path.glob(".aside/.partial-*")):
         assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
@@ -264,7 +264,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
     assert Repository(tmp_path).numbers() == []
     assert exported(tiny_checkpoint, tmp_path, engine="torch").number == 1
     assert [path.name for path in (tmp_path / "ranker").iterdir()] == ["1"]
-    assert not list(tmp_path.glob(".partial-*"))
+    assert not list(tmp_path.glob(".aside/.partial-*"))
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
@@ -277,7 +277,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_version(
     sentence = f"footfall: {folder} cannot be written, nothing is left of the new version: File too large"
     assert run.stderr.splitlines()[-1] == sentence
     assert "Traceback" not in run.stderr
-    assert list((tmp_path / "repository").iterdir()) == []
+    assert not list((tmp_path / "repository").glob("*/*"))
 
 
 def test_a_repository_that_is_a_file_is_said(tiny_checkpoint: Path, tmp_path: Path) -> None:

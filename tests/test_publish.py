@@ -15,7 +15,7 @@ from footfall.contract import COMPOSING_MODELS
 from footfall.errors import InputError
 from footfall.folder import aside
 from footfall_client import Client
-from footfall_engines.repository import Repository
+from footfall_engines.repository import ASIDE, Repository
 from footfall_engines.version import Version
 from footfall_serving.launch import LOG_FILE
 from footfall_serving.lock import locked
@@ -178,7 +178,7 @@ def test_publishing_touches_no_stub_that_is_live_and_loads_no_third_engine(
         assert publish(number(repository, 2), repository).serving
         assert stubs_of(state, 1) == live
         live = stubs_of(state, 2)
-        with aside(repository):  # an export is under way
+        with aside(repository / ASIDE):  # an export is under way
             assert publish(tmp_path / "delivered", repository).live == 3
         assert stubs_of(state, 2) == live
         assert rollback(repository).live == 2
@@ -198,7 +198,7 @@ def test_two_publishers_do_not_meet(repository: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from footfall_engines.repository import Repository
+from footfall_engines.repository import ASIDE, Repository
 from footfall_serving import publish as publishing
 from footfall_serving.repository_api import RepositoryApi
 
@@ -260,7 +260,7 @@ def test_a_publish_killed_at_any_step_leaves_one_whole_live_version(
 
 def test_a_killed_copy_is_no_version(repository: Path, tmp_path: Path) -> None:
     shutil.move(number(repository, 3), tmp_path / "delivered")
-    (repository / ".partial-0123abcd").mkdir()
+    (repository / ".aside" / ".partial-0123abcd").mkdir(parents=True)
     assert Repository(repository).numbers() == [1, 2]
     assert publish(tmp_path / "delivered", repository).live == 3
-    assert not (repository / ".partial-0123abcd").exists()
+    assert not (repository / ".aside" / ".partial-0123abcd").exists()

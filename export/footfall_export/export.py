@@ -14,7 +14,7 @@ from footfall.errors import NotReadyError
 from footfall.folder import aside, write_manifest, writing
 from footfall_engines.engine import load_engine
 from footfall_engines.model_configs import adaptor
-from footfall_engines.repository import SILENT, Repository, Say
+from footfall_engines.repository import ASIDE, SILENT, Repository, Say
 from footfall_engines.tensorrt_library import check_server_reads_its_plans, library_version
 from footfall_engines.torch_engine import TorchEngine, torch_dtype
 from footfall_engines.version import (
@@ -57,7 +57,7 @@ def export(
 
     check(say)
     facts, ranker = _facts(checkpoint, options), home.folder / RANKER
-    with writing(ranker, "nothing is left of the new version"), aside(home.folder) as folder:
+    with writing(ranker, "nothing is left of the new version"), aside(home.folder / ASIDE) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
         write_manifest(folder, KIND, facts)
         number = home.take_in(folder, check)

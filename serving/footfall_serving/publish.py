@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS, RANKER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import MANIFEST, aside, writing
-from footfall_engines.repository import SILENT, Repository, Say
+from footfall_engines.repository import ASIDE, SILENT, Repository, Say
 from footfall_engines.version import Version, check_successor
 from footfall_serving.bytecode import compile_adaptors
 from footfall_serving.canary import replay
@@ -259,7 +259,7 @@ def _check_lineage(other: Version, version: Version, own: int | None) -> None:
 
 def _copy(version: Version, repository: Repository, check: Callable[[], None]) -> Version:
     """What the manifest lists; whatever else lies in the folder was never checked."""
-    with writing(repository.folder / RANKER), aside(repository.folder) as folder:
+    with writing(repository.folder / RANKER), aside(repository.folder / ASIDE) as folder:
         for name in (*version.manifest["files"], MANIFEST):
             if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
                 raise InputError(

@@ -17,7 +17,7 @@ from typing import Any
 from footfall.contract import CANDIDATE_ENSEMBLE, ENSEMBLE
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall.folder import replacing
-from footfall_engines.repository import Repository, Say
+from footfall_engines.repository import ASIDE, Repository, Say
 from footfall_engines.version import Version
 from footfall_serving.comparison import Pair, Tally
 from footfall_serving.copies import Copies
@@ -28,7 +28,7 @@ from footfall_serving.repository_api import RepositoryApi, Traffic
 from footfall_serving.rollout_options import RolloutOptions
 from footfall_serving.state import ServerState
 
-ROLLOUT_FILE, END_FILE = ".rollout.json", ".rollout.end"
+ROLLOUT_FILE, END_FILE = f"{ASIDE}/rollout.json", f"{ASIDE}/rollout.end"
 LOOK_S = 1.0
 END_TIMEOUT_S = 60.0
 

@@ -42,6 +42,7 @@ def _kept(repository: Repository, paths: list[Path]) -> Iterator[None]:
     try:
         for path, copy in copies.items():
             with replacing(path):
+                copy.parent.mkdir(exist_ok=True)
                 copy.unlink(missing_ok=True)
                 if path.exists():
                     shutil.copyfile(path, copy)
