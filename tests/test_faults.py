@@ -181,6 +181,7 @@ def full(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small file system takes root")
 def test_a_full_dev_shm_costs_no_stub_and_no_wrong_answer(
     repository: Path, tmp_path: Path, ids: list[str]
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_full_dev_shm_costs_no_stub_and_no_wrong_answer(
     assert longest_silence_s(watches) < RECOVERY_S
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small file system takes root")
 def test_a_full_disk_keeps_nothing_from_being_served_and_publishing_goes_on_after_it(
     three_versions: Path, tmp_path: Path, ids: list[str]
 ) -> None:
