@@ -38,6 +38,7 @@ def test_every_verb_of_the_design_is_there() -> None:
         "versions",
         "recommend",
         "loadtest",
+        "tune",
         "demo",
     }
 

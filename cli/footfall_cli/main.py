@@ -20,6 +20,7 @@ from footfall_cli.rollback import rollback
 from footfall_cli.serve import serve
 from footfall_cli.simulate import simulate
 from footfall_cli.train import train
+from footfall_cli.tune import tune
 from footfall_cli.versions import versions
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ def footfall(
 # A verb's file imports what it needs inside its function.
 for verb in (
     *(simulate, prepare, train, evaluate, export, serve),
-    *(publish, rollback, versions, recommend, loadtest, demo),
+    *(publish, rollback, versions, recommend, loadtest, tune, demo),
 ):
     app.command()(with_flags(verb))
 

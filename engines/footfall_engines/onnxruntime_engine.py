@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from footfall.contract import CANDIDATE_INDEX, MAX_BATCH, TOP_K, engine_outputs
 from footfall_engines.batch import Batch, Scores, padded_inputs
+from footfall_engines.tuning import Tuning
 from footfall_engines.version import ONNX_FILE, Version
-
-THREADS = 1
-"""Of one call. With 2, 32 histories of 50 events take 4.3 ms instead of 7.1 and one takes 0.31 ms as with 1 (12,101
-items, width 64, 2 CPU cores); but the ensemble's other steps need the second core."""
 
 SCORES_AT_ONCE = 1 << 24
 """64 MiB of them, 16 users of 1 million items: more take no less time a user, and the runtime keeps what it took."""
@@ -27,7 +24,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, version: Version) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
+        options.intra_op_num_threads = Tuning.of(version.folder.parent.parent).threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS
         self._num_items, self._width = int(version.manifest["num_items"]), int(version.manifest["width"])

@@ -16,6 +16,7 @@ from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PR
 from footfall.errors import InputError
 from footfall.folder import make_folder, placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
+from footfall_engines.tuning import Tuning
 from footfall_engines.version import Version, is_finished
 
 PROMOTIONS = ".promotions.jsonl"
@@ -112,14 +113,14 @@ class Repository:
         # it has loaded.
         known = loaded[0].heads if backend == "tensorrt" else HEADS
         configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
-        self.write_texts({self.config_path(step): config_text(config) for step, config in configs.items()})
+        self.write_texts({self.config_path(step): self._text(config) for step, config in configs.items()})
 
     def write_ensemble_config(self, version: Version, name: str = ENSEMBLE) -> None:
         with replacing(self.folder / name / "1"):
             (self.folder / name / "1").mkdir(parents=True, exist_ok=True)
         config = ensemble_config(version.number, version.backend, version.heads, parameters(version))
         config.name = name
-        self.write_texts({self.config_path(name): config_text(config)})
+        self.write_texts({self.config_path(name): self._text(config)})
 
     def write_adaptors(self, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
         """model.py of version `number` of the given steps."""
@@ -205,6 +206,15 @@ class Repository:
                     self.aside(path).unlink(missing_ok=True)
                     path.parent.rmdir()  # only where it is empty
             raise
+
+    def most_instances(self) -> int:
+        """Of a version's step, by the configurations on disk."""
+        paths = [self.config_path(step) for step in COMPOSING_MODELS]
+        groups = [group for path in paths if path.is_file() for group in _read(path).instance_group]
+        return max(int(group.count) for group in groups)
+
+    def _text(self, config: pb.ModelConfig) -> str:
+        return config_text(Tuning.of(self.folder).applied(config))
 
     def _taken(self) -> list[int]:
         folders = (self.folder / RANKER).glob("[0-9]*")
