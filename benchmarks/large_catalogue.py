@@ -126,7 +126,7 @@ def make_version(place: Path, num_items: int, width: int) -> Dataset:
 
 
 def write_before(checkpoint: Path, path: Path) -> None:
-    """The graph of masks with the table inside, a constant, as it was up to commit 728630f."""
+    """The graph of masks with the table inside, a constant, much as it was up to commit 728630f."""
     write_onnx(RankerGraph(Checkpoint.open(checkpoint).load_model(), 100), path, target="tensorrt")
     model = onnx.load(path)
     inputs = [value for value in model.graph.input if value.name in {one.name for one in ENGINE_INPUTS}]
