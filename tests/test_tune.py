@@ -64,7 +64,8 @@ def test_a_tuning_is_kept_by_publish_and_is_in_every_configuration(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
     repository = copied(tiny_repository, tmp_path / "repository")
-    Tuning(instances=3, threads=2, queue_delay_us=700, max_batch=16).write(repository, {"rate": 5})
+    tuning = Tuning(instances=3, threads=2, queue_delay_us=700, max_batch=16)
+    Repository(repository).write_tuning(tuning, {"rate": 5})
     publish(repository / "ranker" / "1")
     steps = [config(repository, model) for model in COMPOSING_MODELS if is_there(repository, model)]
     assert steps

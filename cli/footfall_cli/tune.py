@@ -66,7 +66,7 @@ def tune(
             f"no setting keeps a p99 of {wanted.p99_ms:g} ms at {wanted.rate:g} requests a second here; the"
             f" best, {best.settings}, has {best.median_ms:.1f} ms: lower the rate, or serve on more cores"
         )
-    Tuning(**best.settings).write(repository, evidence)
+    Repository(repository).write_tuning(Tuning(**best.settings), evidence)
     text = (
         f"p99 {best.median_ms:.1f} ms at {wanted.rate:g} requests a second with {_listed(best.settings)}; written to"
         f" {repository / TUNING_FILE}, for the next `footfall serve` or publish"
@@ -113,13 +113,14 @@ def _linked(source: str, target: str) -> None:
 
 
 def _measure(repository: Path, options: TuneOptions) -> Callable[[dict[str, Any]], float]:
+    from footfall_engines.repository import Repository
     from footfall_engines.tuning import Tuning
     from footfall_loadtest.options import LoadTestOptions
     from footfall_loadtest.run import run_load_test
     from footfall_serving.server import running_server
 
     def measure(settings: dict[str, Any]) -> float:
-        Tuning(**settings).write(repository, {})
+        Repository(repository).write_tuning(Tuning(**settings), {})
         with running_server(repository) as server:
             load = LoadTestOptions(
                 options.dataset,

@@ -16,7 +16,7 @@ from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PR
 from footfall.errors import InputError
 from footfall.folder import make_folder, placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
-from footfall_engines.tuning import Tuning
+from footfall_engines.tuning import TUNING_FILE, Tuning
 from footfall_engines.version import Version, is_finished
 
 PROMOTIONS = ".promotions.jsonl"
@@ -206,6 +206,9 @@ class Repository:
                     self.aside(path).unlink(missing_ok=True)
                     path.parent.rmdir()  # only where it is empty
             raise
+
+    def write_tuning(self, tuning: Tuning, evidence: dict[str, Any]) -> None:
+        self.write_texts({self.folder / TUNING_FILE: tuning.text(evidence)})
 
     def most_instances(self) -> int:
         """Of a version's step, by the configurations on disk."""

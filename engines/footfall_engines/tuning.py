@@ -9,7 +9,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from footfall.contract import MAX_BATCH, USER_VECTOR
 from footfall.errors import InputError
-from footfall.folder import writing
 
 TUNING_FILE = "tuning.json"
 
@@ -64,10 +63,6 @@ class Tuning:
             config.dynamic_batching.max_queue_delay_microseconds = self.queue_delay_us
         return config
 
-    def write(self, repository: Path, evidence: dict[str, Any]) -> None:
-        """Beside what it was found by, for people."""
-        path = repository / TUNING_FILE
-        aside = path.with_suffix(".partial")
-        with writing(path):
-            aside.write_text(json.dumps(asdict(self) | {"evidence": evidence}, indent=1) + "\n")
-            aside.replace(path)
+    def text(self, evidence: dict[str, Any]) -> str:
+        """Of its file, beside what it was found by, for people."""
+        return json.dumps(asdict(self) | {"evidence": evidence}, indent=1) + "\n"
