@@ -22,7 +22,7 @@ import tritonclient.grpc as grpcclient
 from _facts import busy_cores, commit, machine, summary
 from numpy.typing import NDArray
 
-from footfall.contract import DEFAULT_TOP_K
+from footfall.contract import DEFAULT_TOP_K, RECOMMENDER
 from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
 from footfall_data.dataset import Dataset
@@ -67,8 +67,8 @@ def measure(scratch: Path, seconds: float) -> dict[str, Any]:
                 rows.append(row)
                 print(
                     f"{clients:3} clients, {length:3} events: {row['requests_per_second']:6,.0f} requests/s,"
-                    f" p50 {row['p50_ms']:6.2f} ms, p99 {row['p99_ms']:6.2f} ms; ranker {row['ranker_ms']:.2f} ms"
-                    f" (engine alone {engine_ms[length]['median']:.2f} ms), queue {row['ranker_queue_ms']:.2f} ms;"
+                    f" p50 {row['p50_ms']:6.2f} ms, p99 {row['p99_ms']:6.2f} ms; step {row['step_ms']:.2f} ms"
+                    f" (engine alone {engine_ms[length]['median']:.2f} ms), queue {row['step_queue_ms']:.2f} ms;"
                     f" {row['p50_to_floor']:.1f} x a readiness call; failures {row['failures']}"
                 )
     return {
@@ -120,24 +120,24 @@ def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, A
 
 
 def one(url: str, dataset: Dataset, clients: int, length: int, seconds: float) -> dict[str, Any]:
-    """One measurement, the ranker's own times from the server's statistics."""
-    before = ranker_statistics(url)
+    """One measurement, the step's own times from the server's statistics."""
+    before = step_statistics(url)
     command = [sys.executable, __file__, "--seconds", str(seconds)]
     where = ["--client", url, str(dataset.folder), str(clients), str(length)]
     run = subprocess.run([*command, *where], stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, Any] = json.loads(run.stdout)
-    after = ranker_statistics(url)
+    after = step_statistics(url)
     requests, executions, compute, queue = (new - old for new, old in zip(after, before, strict=True))
-    row["ranker_ms"] = compute / requests / 1e6
-    row["ranker_queue_ms"] = queue / requests / 1e6
+    row["step_ms"] = compute / requests / 1e6
+    row["step_queue_ms"] = queue / requests / 1e6
     row["requests_per_batch"] = requests / executions
     return row
 
 
-def ranker_statistics(url: str) -> tuple[int, int, int, int]:
+def step_statistics(url: str) -> tuple[int, int, int, int]:
     """Requests, executions, nanoseconds computing and queueing (both per request, summed)."""
     with grpcclient.InferenceServerClient(url) as client:
-        model = client.get_inference_statistics("ranker").model_stats[0]
+        model = client.get_inference_statistics(RECOMMENDER).model_stats[0]
     times = model.inference_stats
     return model.inference_count, model.execution_count, times.compute_infer.ns, times.queue.ns
 

@@ -27,13 +27,16 @@ from footfall_data.options import PrepareOptions
 from footfall_data.prepare import prepare
 from footfall_data.shop.options import SimulateOptions
 from footfall_data.shop.simulate import simulate
+from footfall_engines.model_configs import num_instances
 from footfall_engines.repository import Repository
+from footfall_engines.version import Version
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_models.registry import EncoderName
 from footfall_serving.install import install
+from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState
 from footfall_serving.stubs import Stub, live_stubs
@@ -175,6 +178,25 @@ def server(tiny_repository: Path) -> Iterator[ServerState]:
 
 
 @pytest.fixture(scope="session")
+def server_with_ranker(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerState]:
+    """The real server on a version whose ranker is apart; beside it stands the postprocess of a native plan."""
+    install()
+    folder = tmp_path_factory.mktemp("apart") / "model_repository"
+    export(tiny_checkpoint, folder, ExportOptions(engine="torch"))
+    repository = Repository(folder)
+    version = repository.version(1)
+    repository.write_configs([version], version)
+    with running_server(folder) as state, RepositoryApi(state) as api:
+        native = Version(version.folder, version.manifest | {"backend": "tensorrt"})
+        Repository(folder / "native").write_step_configs([native])
+        shutil.move(folder / "native" / "postprocess", folder / "postprocess")
+        api.load("postprocess")
+        yield state
+
+
+@pytest.fixture(scope="session")
 def ids(tiny_repository: Path) -> list[str]:
     """What `tiny_repository` knows."""
     return [id_.decode() for id_ in Repository(tiny_repository).version(1).items]
@@ -212,14 +234,14 @@ def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     return False
 
 
-def lone_stub(server_pid: int, model: str, version: int) -> Stub:
-    """Of a model's version; what a load replaces lives on for a second."""
+def a_stub(server_pid: int, model: str, version: int) -> Stub:
+    """One of a model's version. What a load replaces lives on for a second, so it waits until none is too many."""
     found: list[Stub] = []
 
     def look() -> bool:
         stubs = live_stubs(server_pid)
         found[:] = [stub for stub in stubs if (stub.model, stub.version) == (model, version)]
-        return len(found) == 1
+        return len(found) == num_instances(model)
 
     assert eventually(look), found
     return found[0]

@@ -34,11 +34,11 @@ def trained_on(dataset: Dataset) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]
 
 
 def test_the_running_servers_preprocess_gives_what_training_read(
-    server: ServerState, shop: Path, dataset: Dataset
+    server_with_ranker: ServerState, shop: Path, dataset: Dataset
 ) -> None:
     raw = raw_events(shop)
     compared, repeats = 0, 0
-    with grpcclient.InferenceServerClient(f"unix:{server.grpc_file}") as client:
+    with grpcclient.InferenceServerClient(f"unix:{server_with_ranker.grpc_file}") as client:
         for user, expected in list(trained_on(dataset))[:NUM_USERS]:
             rows = raw[user]
             answer = client.infer("preprocess", _inputs(rows))
@@ -53,11 +53,11 @@ def test_the_running_servers_preprocess_gives_what_training_read(
 
 
 def test_events_out_of_order_are_put_in_order_on_both_sides(
-    server: ServerState, shop: Path, dataset: Dataset
+    server_with_ranker: ServerState, shop: Path, dataset: Dataset
 ) -> None:
     raw = raw_events(shop)
     random = np.random.default_rng(0)
-    with grpcclient.InferenceServerClient(f"unix:{server.grpc_file}") as client:
+    with grpcclient.InferenceServerClient(f"unix:{server_with_ranker.grpc_file}") as client:
         for user, expected in list(trained_on(dataset))[:50]:
             rows = raw[user]
             if rows["timestamp"].n_unique() != len(rows):

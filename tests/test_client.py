@@ -123,9 +123,7 @@ def test_the_repository_is_listed_with_the_key_alone(
     with Client(url(server, protocol), protocol, key=server.repository_key) as client:
         assert {model.name for model in client.models() if model.state == "READY"} == {
             "footfall",
-            "preprocess",
-            "ranker",
-            "postprocess",
+            "recommender",
         }
     with Client(url(server, protocol), protocol) as client, pytest.raises(Unauthorized, match="another key"):
         client.models()
@@ -139,7 +137,7 @@ def test_the_asyncio_client_answers_as_the_blocking_one(
         address = url(server, protocol)
         async with AsyncClient(address, protocol, timeout=20, key=server.repository_key) as client:
             assert await client.ready()
-            assert len(await client.models()) == 4
+            assert {model.name for model in await client.models()} >= {"footfall", "recommender"}
             with pytest.raises(InvalidRequest, match="top_k is 101"):
                 await client.recommend(ids[:2], k=101)
             many = [client.recommend(ids[: length + 1], k=5) for length in range(20)]

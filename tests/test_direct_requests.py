@@ -29,6 +29,7 @@ LIES = [
     {"history_gap": [-1, 40, 2**31 - 1]},
 ]
 """Of a request of 3 events, that it is refused for."""
+LISTED: dict[str, list[Any]] = {"item_index": [3, 2, 0], "item_score": [1.0, 0.5, -np.inf]}
 ODD = [{"excluded_index": [-1]}, {"candidate_index": [-(2**31)]}]
 """What means nothing and counts for nothing."""
 
@@ -43,7 +44,7 @@ def ask(
     client: grpcclient.InferenceServerClient, step: str, values: dict[str, list[Any]], rows: int = 1
 ) -> Any:
     inputs = []
-    for tensor in step_inputs(step, "python"):
+    for tensor in step_inputs(step, "tensorrt" if step == "postprocess" else "python"):
         if tensor.name in values:
             array = np.array([values[tensor.name]] * rows, dtype=DTYPES[tensor.data_type])
             inputs.append(grpcclient.InferInput(tensor.name, list(array.shape), tensor.data_type))
@@ -51,17 +52,42 @@ def ask(
     return client.infer(step, inputs)
 
 
-def test_a_step_answers_one_user_a_request(server: ServerState) -> None:
-    listed: dict[str, list[Any]] = {"item_index": [3, 2], "item_score": [1.0, 0.5]}
-    with grpcclient.InferenceServerClient(f"unix:{server.grpc_file}") as client:
-        for step, values in (("ranker", row()), ("postprocess", listed)):
+def test_a_step_answers_one_user_a_request(server_with_ranker: ServerState) -> None:
+    with grpcclient.InferenceServerClient(f"unix:{server_with_ranker.grpc_file}") as client:
+        for step, values in (("ranker", row()), ("postprocess", LISTED)):
             with pytest.raises(InferenceServerException, match="a request is of one user"):
                 ask(client, step, values, rows=3)
+        with pytest.raises(InferenceServerException, match="item_index has 2 entries and item_score 3"):
+            ask(client, "postprocess", LISTED | {"item_index": [1, 2]})
+
+
+def test_what_a_plan_of_the_servers_own_lists_gets_its_ids(
+    server_with_ranker: ServerState, ids: list[str]
+) -> None:
+    with grpcclient.InferenceServerClient(f"unix:{server_with_ranker.grpc_file}") as client:
+        for top_k, listed in ((2, [2, 1]), (1, [2])):
+            answer = ask(client, "postprocess", LISTED | {"top_k": [top_k]})
+            assert answer.as_numpy("recommended_id").tolist() == [[ids[place].encode() for place in listed]]
+            assert answer.as_numpy("score").tolist() == [[1.0, 0.5][:top_k]]
+            assert answer.as_numpy("model_version").tolist() == [[1]]
+
+
+def test_a_ranker_apart_answers_as_the_recommender(
+    server: ServerState, server_with_ranker: ServerState, ids: list[str]
+) -> None:
+    with Client(server.grpc_url) as together, Client(server_with_ranker.http_url, "http") as apart:
+        for length in (0, 1, 7, 19, 30):
+            asked: dict[str, Any] = {"k": 9, "user": "anna", "now": 1_700_000_000_000}
+            expected, answer = (one.recommend(ids[:length], **asked) for one in (together, apart))
+            assert [item.id for item in answer.items] == [item.id for item in expected.items]
+            assert answer.user_vector == pytest.approx(expected.user_vector, abs=1e-4)
+            assert answer.action_probability == pytest.approx(expected.action_probability, abs=1e-4)
 
 
 def test_hostile_requests_beside_honest_ones_change_no_answer_and_fail_none(
-    server: ServerState, ids: list[str]
+    server_with_ranker: ServerState, ids: list[str]
 ) -> None:
+    server = server_with_ranker
     histories = [ids[start : start + 1 + start % 7] for start in range(0, 200, 5)]
     with Client(server.grpc_url, timeout=60) as alone:
         expected = [alone.recommend(history) for history in histories]

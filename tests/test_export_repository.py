@@ -86,8 +86,7 @@ def test_every_option_of_the_command_reaches_the_version(tiny_checkpoint: Path, 
     assert result["parity"]["measured"]
     assert (version.engine, version.precision, version.max_top_k) == ("torch", "bf16", 7)
     assert (version.backend, version.device) == ("python", "cpu")
-    for step in ("preprocess", "ranker", "postprocess"):
-        assert len((tmp_path / step / "1" / "model.py").read_text().splitlines()) <= 30
+    assert version.steps == ("preprocess", "ranker")
 
 
 def test_a_users_error_is_one_sentence_without_a_traceback(tmp_path: Path) -> None:

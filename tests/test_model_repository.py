@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -16,16 +17,14 @@ from footfall.contract import (
     HEADS,
     MAX_BATCH,
     REQUEST,
-    USER_ID,
     engine_outputs,
     response,
 )
 from footfall.errors import InputError
-from footfall_engines.model_configs import step_config
+from footfall_engines.model_configs import CORES, step_config
 from footfall_engines.repository import Repository, write_reference
 from footfall_engines.version import Version
 
-MODELS = (*COMPOSING_MODELS, ENSEMBLE)
 COMMITTED = ROOT / "model_repository"
 REGENERATE = (
     "regenerate: python -c 'from pathlib import Path; from footfall_engines.repository import write_reference;"
@@ -52,7 +51,7 @@ def committed() -> Path:
 
 def test_the_committed_files_are_what_is_generated(committed: Path, tmp_path: Path) -> None:
     write_reference(tmp_path)
-    assert len(files(tmp_path)) == 7
+    assert len(files(tmp_path)) == 3
     assert files(tmp_path) == files(committed), REGENERATE
 
 
@@ -62,56 +61,89 @@ def test_no_generated_file_holds_an_absolute_path_and_adaptors_are_short(committ
         assert not name.endswith(".py") or len(text.splitlines()) <= 30
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_config_parses_and_names_its_model(committed: Path, model: str) -> None:
-    config = parsed(committed / model / "config.pbtxt")
-    assert config.name == model
-    assert config.max_batch_size == MAX_BATCH
+@pytest.fixture(params=["onnxruntime", "torch", "tensorrt", "native"])
+def generated(
+    request: pytest.FixtureRequest, tiny_repository: Path, tmp_path: Path
+) -> dict[str, pb.ModelConfig]:
+    """The configurations of a version of each kind that can be live, by the name of the model."""
+    kinds: dict[str, dict[str, Any]] = {
+        "torch": {"engine": "torch", "cache_mib": 8},
+        "tensorrt": {"engine": "tensorrt"},
+        "native": {"engine": "tensorrt", "backend": "tensorrt"},
+    }
+    live = changed(tiny_repository, **kinds.get(request.param, {}))
+    Repository(tmp_path).write_configs([live], live)
+    return {path.parent.name: parsed(path) for path in tmp_path.glob("*/config.pbtxt")}
 
 
-@pytest.mark.parametrize("step", COMPOSING_MODELS)
-def test_a_step_batches_what_waits_and_has_no_policy_that_would_stall_it(committed: Path, step: str) -> None:
-    config = parsed(committed / step / "config.pbtxt")
-    assert config.HasField("dynamic_batching")
-    assert not config.dynamic_batching.HasField("default_queue_policy")
+def changed(repository: Path, **changes: Any) -> Version:
+    version = Repository(repository).version(1)
+    return Version(version.folder, version.manifest | changes)
 
 
-def test_the_ensemble_takes_and_gives_the_contract_and_pins_every_step(committed: Path) -> None:
-    config = parsed(committed / ENSEMBLE / "config.pbtxt")
-    assert [(x.name, list(x.dims), x.optional) for x in config.input] == [
-        (tensor.name, list(tensor.dims), tensor.optional) for tensor in REQUEST
-    ]
-    assert [x.name for x in config.output] == [tensor.name for tensor in response(HEADS)]
-    assert [(step.model_name, step.model_version) for step in config.ensemble_scheduling.step] == [
-        (step, 1) for step in COMPOSING_MODELS
-    ]
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, ["recommender"]),
+        ({"engine": "torch", "cache_mib": 0}, ["recommender"]),
+        ({"engine": "torch", "cache_mib": 1}, ["preprocess", "ranker"]),
+        ({"engine": "torch", "cache_mib": 0, "device": "cuda:1"}, ["preprocess", "ranker"]),
+        ({"engine": "tensorrt"}, ["preprocess", "ranker"]),
+        ({"engine": "tensorrt", "backend": "tensorrt"}, ["preprocess", "ranker", "postprocess"]),
+    ],
+)
+def test_the_steps_follow_the_engine(
+    tiny_repository: Path, changes: dict[str, Any], steps: list[str]
+) -> None:
+    assert list(changed(tiny_repository, **changes).steps) == steps
 
 
-def test_every_tensor_of_the_ensemble_comes_from_the_request_or_an_earlier_step(committed: Path) -> None:
-    ensemble = parsed(committed / ENSEMBLE / "config.pbtxt")
+def test_every_config_names_its_model_and_the_ensemble_pins_each_step(
+    generated: dict[str, pb.ModelConfig],
+) -> None:
+    for name, config in generated.items():
+        assert (config.name, config.max_batch_size) == (name, MAX_BATCH)
+    steps = [(step.model_name, step.model_version) for step in generated[ENSEMBLE].ensemble_scheduling.step]
+    assert steps == [(step, 1) for step in COMPOSING_MODELS if step in generated]
+
+
+def test_a_step_batches_what_waits_and_has_no_policy_that_would_stall_it(
+    generated: dict[str, pb.ModelConfig],
+) -> None:
+    for name in generated.keys() - {ENSEMBLE}:
+        batching = generated[name].dynamic_batching
+        assert generated[name].HasField("dynamic_batching")
+        assert not batching.HasField("default_queue_policy")
+        assert batching.max_queue_delay_microseconds == 0
+
+
+def test_every_tensor_of_the_ensemble_comes_from_the_request_or_an_earlier_step(
+    generated: dict[str, pb.ModelConfig],
+) -> None:
+    ensemble = generated[ENSEMBLE]
     known = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in ensemble.input}
+    assert list(known) == [tensor.name for tensor in REQUEST]
     for step in ensemble.ensemble_scheduling.step:
-        config = parsed(committed / step.model_name / "config.pbtxt")
+        config = generated[step.model_name]
         assert set(step.input_map) == {tensor.name for tensor in config.input}
         assert set(step.output_map) == {tensor.name for tensor in config.output}
         for tensor in config.input:
             assert known[step.input_map[tensor.name]] == (tensor.data_type, list(tensor.dims))
         for tensor in config.output:
             known[step.output_map[tensor.name]] = (tensor.data_type, list(tensor.dims))
+    assert [tensor.name for tensor in ensemble.output] == [tensor.name for tensor in response(HEADS)]
     for tensor in ensemble.output:
         assert known[tensor.name] == (tensor.data_type, list(tensor.dims))
 
 
-def test_the_rankers_tensors_are_the_engines_and_it_batches_unequal_lengths(committed: Path) -> None:
-    config = parsed(committed / "ranker" / "config.pbtxt")
-    assert [x.name for x in config.input] == [tensor.name for tensor in (*ENGINE_INPUTS, USER_ID)]
-    assert [x.name for x in config.input if x.optional] == [USER_ID.name]
-    assert [x.name for x in config.output] == [tensor.name for tensor in engine_outputs(HEADS)]
-    assert config.HasField("dynamic_batching")
-    assert {x.name for x in config.input if not x.allow_ragged_batch} == {
-        "history_length",
-        "user_id",
+def test_lists_of_unequal_length_are_batched_and_an_instance_runs_on_each_core(tiny_repository: Path) -> None:
+    live = changed(tiny_repository)
+    config = step_config(live.steps[0], [1], live.backend, HEADS)
+    assert {x.name for x in config.input if x.allow_ragged_batch} == {
+        tensor.name for tensor in REQUEST if tensor.dims == (-1,)
     }
+    assert [group.count for group in config.instance_group] == [CORES]
+    assert [group.count for group in step_config("ranker", [1], "python", HEADS).instance_group] == [1]
 
 
 def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
@@ -119,14 +151,8 @@ def test_the_native_ranker_is_a_plan_that_batches_equal_shapes() -> None:
     assert config.platform == "tensorrt_plan"
     assert config.default_model_filename == "model.plan"
     assert not any(x.allow_ragged_batch for x in config.input)
-    python = step_config("ranker", [3], "python", HEADS)
-    assert python.input.pop().name == USER_ID.name
-    for mine, theirs in zip([*config.input, *config.output], [*python.input, *python.output], strict=True):
-        assert (mine.name, mine.data_type, list(mine.dims)) == (
-            theirs.name,
-            theirs.data_type,
-            list(theirs.dims),
-        )
+    assert [x.name for x in config.input] == [tensor.name for tensor in ENGINE_INPUTS]
+    assert [x.name for x in config.output] == [tensor.name for tensor in engine_outputs(HEADS)]
 
 
 def test_what_is_live_and_loaded_is_read_back(tiny_repository: Path, tmp_path: Path) -> None:
@@ -144,28 +170,38 @@ def test_what_is_live_and_loaded_is_read_back(tiny_repository: Path, tmp_path: P
 
 
 def test_rankers_of_two_backends_cannot_stand_side_by_side(tiny_repository: Path, tmp_path: Path) -> None:
-    version = Repository(tiny_repository).version(1)
-    native = Version(version.folder, {**version.manifest, "backend": "tensorrt"})
+    kinds = {"engine": "tensorrt", "backend": "python"}, {"engine": "tensorrt", "backend": "tensorrt"}
+    python, native = (changed(tiny_repository, **kind) for kind in kinds)
     with pytest.raises(InputError, match="cannot be loaded side by side"):
-        Repository(tmp_path).write_step_configs([version, native])
+        Repository(tmp_path).write_step_configs([python, native])
 
 
-def test_an_ensemble_answers_with_its_versions_heads_and_the_ranker_declares_those_of_all(
+def test_versions_of_unlike_steps_stand_side_by_side_and_a_step_that_none_has_goes(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
-    version = Repository(tiny_repository).version(1)
-    silent = Version(version.folder, {**version.manifest, "heads": []})
+    together, apart = (changed(tiny_repository, **kind) for kind in ({}, {"engine": "torch", "cache_mib": 8}))
+    repository = Repository(tmp_path)
+    repository.write_step_configs([together, apart])
+    assert sorted(path.parent.name for path in tmp_path.glob("*/config.pbtxt")) == [
+        "preprocess",
+        "ranker",
+        "recommender",
+    ]
+    assert (repository.num_instances("ranker"), repository.num_instances("recommender")) == (1, CORES)
+    repository.write_step_configs([together])
+    assert [path.parent.name for path in tmp_path.glob("*/config.pbtxt")] == ["recommender"]
+
+
+def test_an_ensemble_answers_with_its_versions_heads_and_its_step_declares_all(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    version, silent = Repository(tiny_repository).version(1), changed(tiny_repository, heads=[])
     repository = Repository(tmp_path)
     repository.write_configs([version, silent], silent)
-    ranker, ensemble = (parsed(repository.config_path(name)) for name in ("ranker", ENSEMBLE))
-    assert [x.name for x in ranker.output] == [
-        "item_index",
-        "item_score",
-        "action_probability",
-        "user_vector",
-    ]
+    step, ensemble = (parsed(repository.config_path(name)) for name in ("recommender", ENSEMBLE))
+    assert "action_probability" in [x.name for x in step.output]
     assert "action_probability" not in [x.name for x in ensemble.output]
     assert all("action_probability" not in step.output_map for step in ensemble.ensemble_scheduling.step)
-    native = [Version(v.folder, {**v.manifest, "backend": "tensorrt"}) for v in (version, silent)]
+    native = [changed(tiny_repository, backend="tensorrt", heads=heads) for heads in (version.heads, ())]
     with pytest.raises(InputError, match="unlike heads"):
         repository.write_step_configs(native)

@@ -50,7 +50,7 @@ def held(
         supervisor, "PATIENCE_S", float("inf")
     )  # it would rightly be taken for one that hangs
     repository, hold = copied(tiny_repository, tmp_path / "repository"), tmp_path / "hold"
-    adaptor = repository / "postprocess" / "1" / "model.py"
+    adaptor = repository / "recommender" / "1" / "model.py"
     adaptor.write_text(
         adaptor.read_text()
         + "import pathlib, time\n\n\nclass Held(TritonPythonModel):\n    def execute(self, requests):\n"

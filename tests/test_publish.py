@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import reseal
 
-from footfall.contract import COMPOSING_MODELS
 from footfall.errors import InputError
 from footfall.folder import aside
 from footfall_client import Client
@@ -111,7 +110,7 @@ def test_a_version_from_elsewhere_is_copied_as_the_newest(repository: Path, tmp_
     assert publish(tmp_path / "delivered", repository).live == 3
     assert not (number(repository, 3) / "__pycache__" / "model.pyc").exists()
     assert Version.open(number(repository, 3), verify=True).number == 3
-    assert (repository / "preprocess" / "3" / "model.py").is_file()
+    assert (repository / "recommender" / "3" / "model.py").is_file()
 
 
 def test_incomplete_altered_and_foreign_folders_are_refused_and_change_nothing(
@@ -185,7 +184,7 @@ def test_publishing_touches_no_stub_that_is_live_and_loads_no_third_engine(
         assert stubs_of(state, 2) == live
         assert live
     log = (repository / LOG_FILE).read_text()
-    for model in COMPOSING_MODELS:
+    for model in Repository(repository).version(1).steps:
         assert log.index(f"unloaded '{model}' version 1") < log.index(f"loading: {model}:3")
 
 
@@ -229,8 +228,7 @@ publishing.publish(Path(sys.argv[3]))
     ("step", "moment", "left"),
     [
         ("write_step_configs", "after", 1),
-        ("load preprocess", "after", 1),
-        ("load ranker", "after", 1),
+        ("load recommender", "after", 1),
         ("replay", "after", 1),
         ("write_ensemble_config", "before", 1),
         ("write_ensemble_config", "after", 2),
@@ -248,7 +246,7 @@ def test_a_publish_killed_at_any_step_leaves_one_whole_live_version(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert Repository(repository).live_number() == left
         assert client.recommend([]).model_version == (2 if step == "load footfall" else 1)
-        if step in ("load ranker", "record_promotion"):
+        if step in ("load recommender", "record_promotion"):
             assert publish(number(repository, 3), repository).serving
             assert client.recommend([]).model_version == 3
             return

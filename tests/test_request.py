@@ -18,9 +18,10 @@ from footfall.contract import (
     UNKNOWN_TIME,
 )
 from footfall.errors import InputError
+from footfall_engines.batch import NOBODY, Row, join, padded, split
 from footfall_engines.repository import Repository
 from footfall_engines.version import Version
-from footfall_serving.request import Indices, Request, padded, read_request, to_indices
+from footfall_serving.request import Request, read_request, to_indices
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,9 @@ def texts(*values: bytes) -> np.ndarray[Any, Any]:
     return row
 
 
-def indexed(request: Request, version: Version) -> Indices:
-    (one,) = to_indices([request], version)
-    return one.inputs
+def indexed(request: Request, version: Version) -> Row:
+    (row,) = split(to_indices([request], version).batch)
+    return row
 
 
 def tensors(**changes: Any) -> dict[str, Any]:
@@ -163,9 +164,9 @@ def test_unknown_items_and_actions_are_dropped_and_counted(version: Version) -> 
     request = read_request(
         {"item_id": texts(b"nope", known, known), "action": texts(b"view", b"juggle", b"pv")}, max_top_k=100
     )
-    (one,) = to_indices([request], version)
-    assert (one.unknown_items, one.unknown_actions) == (1, 1)
-    assert one.inputs["history_item"].tolist() == [3]
+    found = to_indices([request], version)
+    assert (found.unknown_items, found.unknown_actions) == (1, 1)
+    assert found.batch.history.item.tolist() == [3]
 
 
 def test_requests_together_become_what_each_becomes_alone(version: Version) -> None:
@@ -176,19 +177,26 @@ def test_requests_together_become_what_each_becomes_alone(version: Version) -> N
         {"item_id": texts()},
         {"item_id": texts(b"nope", known[3], known[3]), "action": texts(b"view", b"juggle", b"pv")},
         {"item_id": texts(*known), "exclude_seen": np.array([[False]])},
-        {"item_id": texts(b"nope"), "candidate_id": texts(known[0], b"nope")},
+        {"item_id": texts(b"nope"), "candidate_id": texts(known[0], b"nope"), "user_id": texts(b"ann")},
+        {"item_id": texts(*known[:2] * (MAX_EVENTS_READ // 2), known[8], known[5])},
     ]
     now = {"now": np.array([[1_700_000_100_000]])}
     requests = [read_request(tensors | now, max_top_k=100) for tensors in asked]
-    for together, request in zip(to_indices(requests, version), requests, strict=True):
-        (alone,) = to_indices([request], version)
-        assert (together.unknown_items, together.unknown_actions) == (
-            alone.unknown_items,
-            alone.unknown_actions,
-        )
-        for name, values in alone.inputs.items():
-            np.testing.assert_array_equal(together.inputs[name], values)
-            assert together.inputs[name].dtype == values.dtype == np.int32
+    together, alone = to_indices(requests, version), [to_indices([request], version) for request in requests]
+    assert together.unknown_items == sum(one.unknown_items for one in alone) == 2
+    assert together.unknown_actions == sum(one.unknown_actions for one in alone) == 1
+    assert together.batch.users == (*[NOBODY] * 4, b"ann", NOBODY)
+    rows = split(together.batch)
+    for row, one in zip(rows, alone, strict=True):
+        (expected,) = split(one.batch)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(row[name], values)
+            assert row[name].dtype == values.dtype == np.int32
+    again = split(join(rows, together.batch.users, version))
+    for row, expected in zip(again, rows, strict=True):
+        assert row.keys() == expected.keys()
+        for name, values in row.items():
+            np.testing.assert_array_equal(values, expected[name])
 
 
 @pytest.mark.parametrize(("candidates", "expected"), [((b"nope",), [UNKNOWN_INDEX]), ((), [UNKNOWN_INDEX])])

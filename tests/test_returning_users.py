@@ -4,7 +4,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import make_checkpoint
+from conftest import eventually, make_checkpoint
 
 from footfall_client import Client, Event, Recommendation
 from footfall_data.dataset import Dataset
@@ -60,13 +60,14 @@ def test_answers_are_those_of_a_stranger_and_a_swap_reuses_nothing(
             return answer
 
         ask(9)
-        assert cached_events(state) == 0
+        assert eventually(lambda: cached_events(state) == 0)
         ask(12)
-        assert cached_events(state) == 8  # all but the last, which waits for another event now
+        # All but the last, which waits for another event now.
+        assert eventually(lambda: cached_events(state) == 8)
         ask(12)
-        assert cached_events(state) == 8 + 11
+        assert eventually(lambda: cached_events(state) == 8 + 11)
         late = ask(12, now=NOW_MS + 10**10)
-        assert cached_events(state) == 8 + 11 + 11
+        assert eventually(lambda: cached_events(state) == 8 + 11 + 11)
         assert late.user_vector != pytest.approx(ask(12).user_vector, abs=1e-2)
         before = cached_events(state)
         ask(8, first=5)  # another past under the same name

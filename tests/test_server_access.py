@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpcclient
 from certificates import issued, pem, written
-from conftest import copied, eventually, lone_stub, post
+from conftest import a_stub, copied, eventually, post
 from cryptography.hazmat.primitives import serialization
 from tritonclient.utils import InferenceServerException
 
@@ -32,7 +32,7 @@ def test_the_repository_api_needs_the_key_on_both_protocols(server: ServerState)
     assert post(index, {}, {KEY_HEADER: server.repository_key})[0] == 200
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
         with pytest.raises(InferenceServerException, match="restricted"):
-            client.unload_model("ranker")
+            client.unload_model("recommender")
         assert client.get_model_repository_index({GRPC_KEY_HEADER: server.repository_key}).models
 
 
@@ -63,7 +63,7 @@ def test_a_key_from_a_file_is_the_one_that_opens(tiny_repository: Path, tmp_path
         with Client(state.http_url, "http", key="sesame") as client:
             assert {model.name for model in client.models() if model.state == "READY"} >= {
                 "footfall",
-                "ranker",
+                "recommender",
             }
     assert ANY_PORTS.repository_key is None
 
@@ -84,8 +84,8 @@ def test_supervision_and_swaps_work_with_a_certificate_that_does_not_name_the_ad
         assert [row["loaded"] for row in list_versions(repository)] == [True, False, False]
         assert publish(Repository(repository).version_folder(2)).serving
         assert client.recommend([]).model_version == 2
-        os.kill(lone_stub(state.pid, "ranker", 2).pid, signal.SIGKILL)
-        assert eventually(lambda: "supervisor: ranker version 2 serves again" in said)
+        os.kill(a_stub(state.pid, "recommender", 2).pid, signal.SIGKILL)
+        assert eventually(lambda: "supervisor: recommender version 2 serves again" in said)
         assert client.recommend([]).model_version == 2
         assert rollback(repository).live == 1
     assert len(said) == 2, said

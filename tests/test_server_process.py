@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE_S, copied, eventually, hold_load, infer, lone_stub, make_unloadable
+from conftest import PATIENCE_S, a_stub, copied, eventually, hold_load, infer, make_unloadable
 
 from footfall.errors import InputError, NotReadyError
 from footfall_client import Client
@@ -21,6 +22,7 @@ from footfall_serving.options import ServeOptions
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE, ServerState, read_state
+from footfall_serving.stubs import live_stubs
 from footfall_serving.supervisor import Supervisor
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
@@ -52,10 +54,11 @@ def test_a_repository_with_nothing_live_or_a_broken_version_is_refused(
 def test_a_killed_stub_is_noticed_and_its_model_serves_again(
     server: ServerState, ids: list[str], tiny_repository: Path
 ) -> None:
-    for model in ("ranker", "preprocess"):
-        os.kill(lone_stub(server.pid, model, 1).pid, signal.SIGKILL)
-        assert eventually(lambda: infer(server, ("item_id", "BYTES", ids[:3]))[0] != 200)
-        assert eventually(lambda: infer(server, ("item_id", "BYTES", ids[:3]))[0] == 200)
+    killed = a_stub(server.pid, "recommender", 1)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert eventually(lambda: killed.pid not in {stub.pid for stub in live_stubs(server.pid)})
+    assert a_stub(server.pid, "recommender", 1).version == 1
+    assert eventually(lambda: infer(server, ("item_id", "BYTES", ids[:3]))[0] == 200)
 
 
 def serve(repository: Path, *options: str) -> "subprocess.Popen[str]":
@@ -77,7 +80,7 @@ def test_the_command_ends_everything(tiny_repository: Path, tmp_path: Path, how:
         assert len(processes) >= 4
         if how == signal.SIGTERM:
             # A dead stub keeps the server from ending by itself.
-            os.kill(lone_stub(facts["pid"], "postprocess", 1).pid, signal.SIGKILL)
+            os.kill(a_stub(facts["pid"], "recommender", 1).pid, signal.SIGKILL)
         command.send_signal(how)
         assert command.wait(PATIENCE_S) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
         assert eventually(lambda: not any(_runs(process) for process in processes))
@@ -98,7 +101,7 @@ def test_a_server_that_is_still_loading_ends_with_all_it_started(
     tiny_repository: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     repository = copied(tiny_repository, tmp_path / "repository")
-    loads = hold_load(repository / "preprocess" / "1" / "model.py", tmp_path)
+    loads = hold_load(repository / "recommender" / "1" / "model.py", tmp_path)
     command = serve(repository)
     try:
         loads.wait()
@@ -152,12 +155,12 @@ def test_an_address_that_is_not_this_machines_is_refused(
 
 
 def test_a_repository_that_another_footfall_wrote_is_served(tiny_repository: Path, tmp_path: Path) -> None:
-    """Whose preprocess handed one tensor more to the ranker."""
+    """Of which each version had three steps, with other adaptors."""
     repository = copied(tiny_repository, tmp_path / "repository")
+    shutil.rmtree(repository / "recommender")
     path = Repository(repository).config_path("footfall")
-    mapped = '    output_map {\n      key: "history_length"\n      value: "history_length"\n    }\n'
-    assert mapped in path.read_text()
-    path.write_text(path.read_text().replace(mapped, mapped + mapped.replace("history_length", "signature")))
+    assert 'model_name: "recommender"' in path.read_text()
+    path.write_text(path.read_text().replace("recommender", "preprocess"))
     with running_server(repository) as state, Client(state.grpc_url) as client:
         assert client.recommend([]).model_version == 1
 
@@ -185,7 +188,7 @@ def test_a_rollback_rescues_a_repository_whose_newest_version_does_not_load(
     make_unloadable(Repository(repository).version_folder(2))
     for version in (1, 2):
         publish(Repository(repository).version_folder(version))
-    with pytest.raises(NotReadyError, match="ranker"), running_server(repository):
+    with pytest.raises(NotReadyError, match="recommender"), running_server(repository):
         pass
     assert rollback(repository).live == 1
     with running_server(repository) as state, Client(state.grpc_url) as client:

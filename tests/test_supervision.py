@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 from asker import Asker
-from conftest import copied, eventually, infer, lone_stub
+from conftest import a_stub, copied, eventually, infer
 from test_server_process import serve
 
-from footfall_client import Client, ModelNotReady, Unavailable
+from footfall_client import Client, ModelNotReady, ServerError, Unavailable
 from footfall_client._settings import Protocol
 from footfall_engines.repository import Repository
+from footfall_serving import supervisor
 from footfall_serving.install import STUB
 from footfall_serving.publish import publish, rollback
 from footfall_serving.server import running_server
@@ -44,7 +45,7 @@ class Service:
         return found[0]
 
     def stub(self, model: str) -> Stub:
-        return lone_stub(self.state.pid, model, version=2)
+        return a_stub(self.state.pid, model, version=2)
 
     def answers(self) -> int | None:
         """The version that does, on the ports of the beginning."""
@@ -106,7 +107,7 @@ def test_a_server_that_dies_or_is_stopped_is_started_again_on_its_ports(
     service: Service, how: signal.Signals
 ) -> None:
     before = service.state
-    orphan = service.stub("ranker")
+    orphan = service.stub("recommender")
     os.kill(orphan.pid, signal.SIGSTOP)  # deaf to SIGTERM, and blind to its server's end
     os.kill(before.pid, how)
     assert service.says("supervisor: version 2 serves again")
@@ -138,13 +139,13 @@ def test_repeated_deaths_are_followed_by_longer_pauses(service: Service) -> None
 
 
 def test_a_stub_that_is_stopped_is_replaced(service: Service) -> None:
-    model = "ranker"
+    model = "recommender"
     stub = service.stub(model)
     os.kill(stub.pid, signal.SIGSTOP)
     assert service.says(f"supervisor: {model} version 2 serves again")
     assert service.answers() == 2
     assert gone(stub.pid)
-    assert service.said[0] == f"supervisor: the stub of {model} version 2 was stopped; it is ended"
+    assert service.said[0] == f"supervisor: a stub of {model} version 2 was stopped; it is ended"
 
 
 def test_a_step_that_waits_for_ever_costs_a_new_server(
@@ -152,27 +153,51 @@ def test_a_step_that_waits_for_ever_costs_a_new_server(
 ) -> None:
     service = Service(copied(three_versions, tmp_path / "repository"))
     publish(Repository(service.repository).version_folder(1))
-    adaptor, hang = service.repository / "postprocess" / "1" / "model.py", tmp_path / "hang"
+    adaptor, hang = service.repository / "recommender" / "1" / "model.py", tmp_path / "hang"
     adaptor.write_text(
         adaptor.read_text()
         + "import pathlib, threading\n\n\nclass Hangs(TritonPythonModel):\n    def execute(self, requests):\n"
         f"        hang = pathlib.Path({str(hang)!r})\n"
-        "        if hang.exists():\n            hang.unlink()\n            threading.Event().wait()\n"
+        "        if hang.exists():\n            threading.Event().wait()\n"
         "        return super().execute(requests)\n\n\nTritonPythonModel = Hangs\n"
     )
     with running_server(service.repository, say=service.said.append):
         hang.touch()
+        assert service.says("is started again")
+        hang.unlink()
         assert service.says("supervisor: version 1 serves again")
         assert service.answers() == 1
     assert "the server gives no answer within 4 s; it is started again" in service.said[0]
 
 
+def test_an_instance_that_hangs_while_another_answers_is_replaced(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 2.0)
+    service = Service(copied(tiny_repository, tmp_path / "repository"))
+    adaptor = service.repository / "recommender" / "1" / "model.py"
+    adaptor.write_text(
+        adaptor.read_text()
+        + "import threading\n\n\nclass Hangs(TritonPythonModel):\n    def answer(self, asked):\n"
+        "        if any(request.user == b'hang' for request in asked):\n"
+        "            threading.Event().wait()\n"
+        "        return super().answer(asked)\n\n\nTritonPythonModel = Hangs\n"
+    )
+    with running_server(service.repository, say=service.said.append) as state:
+        with Client(state.grpc_url, retries=0, timeout=60) as client, pytest.raises(ServerError):
+            client.recommend([], user="hang")
+        assert service.says("a stub of recommender version 1 is at one batch for more than 4 s; it is ended")
+        assert service.says("supervisor: recommender version 1 serves again")
+        assert service.answers() == 1
+        assert service.state.pid == state.pid
+
+
 def test_a_version_that_is_not_live_and_loses_its_stub_is_let_go(service: Service) -> None:
     publish(Repository(service.repository).version_folder(3))
     (Repository(service.repository).version_folder(2) / "model.onnx").unlink()
-    stub, server = service.stub("ranker"), service.state.pid
+    stub, server = service.stub("recommender"), service.state.pid
     os.kill(stub.pid, signal.SIGKILL)
-    assert service.says("the stub of ranker version 2 died; it is not live, and let go")
+    assert service.says("a stub of recommender version 2 died; it is not live, and let go")
     assert eventually(lambda: {stub.version for stub in live_stubs(server)} == {3})
     assert service.answers() == 3
     assert service.state.pid == server
@@ -196,7 +221,7 @@ def test_it_does_not_say_that_a_damaged_version_serves_and_a_rollback_rescues(
     file = Repository(service.repository).version_folder(2) / "model.onnx"
     file.write_bytes(spoil(file.read_bytes()))
     with asking(service.state) as askers:
-        os.kill(service.stub("ranker").pid, signal.SIGKILL)
+        os.kill(service.stub("recommender").pid, signal.SIGKILL)
         assert service.says(sentence)
         assert service.says("version 2 is live: go back by `footfall rollback`")
         assert not any("serves again" in line for line in service.said)

@@ -67,13 +67,15 @@ GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 ENSEMBLE = "footfall"
 CANDIDATE_ENSEMBLE = "upcoming"
 """The same of a version that is tried beside the live one; of one length, so that the door may exchange the names."""
+RECOMMENDER = "recommender"
 PREPROCESS = "preprocess"
 RANKER = "ranker"
 POSTPROCESS = "postprocess"
-COMPOSING_MODELS = (PREPROCESS, RANKER, POSTPROCESS)
+COMPOSING_MODELS = (RECOMMENDER, PREPROCESS, RANKER, POSTPROCESS)
+"""All there are; of which a version consists, Version.steps tells."""
 
 # Required of every request. Optional to the server alone: what it says of a missing one ("unexpected deadlock") helps
-# nobody, whereas preprocess says that item_id is missing.
+# nobody, whereas the first step says that item_id is missing.
 ITEM_ID = Tensor("item_id", "BYTES", (-1,), optional=True)
 ACTION = Tensor("action", "BYTES", (-1,), optional=True)
 TIMESTAMP = Tensor("timestamp", "INT64", (-1,), optional=True)

@@ -96,7 +96,8 @@ class Vocabulary:
         if len(bad := index[(index < 1) | (index > len(self))]):
             raise IndexError(f"index {bad[0]} is outside 1..{len(self)}")
         bounds = zip(self._offsets[index - 1].tolist(), self._offsets[index].tolist(), strict=True)
-        return [self._values[start:end].tobytes() for start, end in bounds]
+        values = self._values.data
+        return [bytes(values[start:end]) for start, end in bounds]
 
     def is_prefix_of(self, other: "Vocabulary") -> bool:
         """Whether `other` gives every id of this vocabulary the same index."""

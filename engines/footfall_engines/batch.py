@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footfall.contract import (
+    CANDIDATE_INDEX,
+    EXCLUDED_INDEX,
     HISTORY_COLUMNS,
     HISTORY_LENGTH,
     ITEM_INDEX,
@@ -23,6 +25,8 @@ from footfall_engines.version import Version
 
 NOBODY = b""
 """The user of a request that names none."""
+Row = dict[str, NDArray[np.int32]]
+"""One user's contract.ENGINE_INPUTS without batch axis."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,44 @@ def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]
     }
 
 
-def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInput:
+def split(batch: Batch) -> list[Row]:
+    """Each user's contract.ENGINE_INPUTS without batch axis, as they go from step to step."""
+    history = batch.history
+    columns = [np.split(values, history.offsets[1:-1]) for values in history.columns]
+    lists = [np.split(one.values, one.offsets[1:-1]) for one in (batch.excluded, batch.candidate)]
+    names = [tensor.name for tensor in (*HISTORY_COLUMNS, EXCLUDED_INDEX, CANDIDATE_INDEX)]
+    rows = [
+        {name: _never_empty(part) for name, part in zip(names, parts, strict=True)}
+        for parts in zip(*columns, *lists, strict=True)
+    ]
+    for row, length in zip(rows, np.diff(history.offsets).astype(np.int32), strict=True):
+        row[HISTORY_LENGTH.name] = length[None]
+    return rows
+
+
+def padded(row: Row, max_length: int) -> Row:
+    """Every list padded to a power of two, as a plan that the server runs itself needs equal shapes to batch."""
+    result = dict(row)
+    for name, values in row.items():
+        width = bucket_width(len(values))
+        if name.startswith("history_") and name != HISTORY_LENGTH.name:
+            width = min(width, max_length)
+        result[name] = pad(values, np.array([0, len(values)]), width)[0]
+    return result
+
+
+def join(rows: Sequence[Row], users: Iterable[bytes], version: Version) -> Batch:
+    """What `split` gave. Raises InputError where a row is not of that kind, whoever made it."""
+    history = join_histories(rows)
+    check_history(history, version)
+    excluded, candidate = (
+        IndexLists.of([row[tensor.name][row[tensor.name] != PADDING_INDEX] for row in rows])
+        for tensor in (EXCLUDED_INDEX, CANDIDATE_INDEX)
+    )
+    return Batch(history, excluded, candidate, tuple(users))
+
+
+def join_histories(rows: Sequence[Row]) -> ModelInput:
     """Each user's history tensors [n] and history_length [1] -> packed, without what pads them.
 
     Raises InputError where a row tells of more or fewer events than it holds, as it would shift those of the next.
@@ -118,7 +159,7 @@ def join_histories(rows: Sequence[Mapping[str, NDArray[np.int32]]]) -> ModelInpu
     return ModelInput.of(joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
-def _length(row: Mapping[str, NDArray[np.int32]]) -> int:
+def _length(row: Row) -> int:
     length = int(row[HISTORY_LENGTH.name][0])
     held = {len(row[tensor.name]) for tensor in HISTORY_COLUMNS}
     if len(held) > 1 or not 0 <= length <= min(held):
@@ -145,9 +186,8 @@ def check_history(history: ModelInput, version: Version) -> None:
             raise InputError(f"history_{name} holds {wrong}, this version knows 0 to {largest}")
 
 
-def unpad_list(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    kept: NDArray[np.int32] = values[values != PADDING_INDEX]
-    return kept
+def _never_empty(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    return values if len(values) else np.array([PADDING_INDEX], dtype=np.int32)
 
 
 def _width(offsets: NDArray[np.int64]) -> int:

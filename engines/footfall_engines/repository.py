@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, POSTPROCESS, PREPROCESS, RANKER
+from footfall.contract import COMPOSING_MODELS, ENSEMBLE, HEADS, RANKER, RECOMMENDER
 from footfall.errors import InputError
 from footfall.folder import make_folder, placed, replacing
 from footfall_engines.model_configs import adaptor, config_text, ensemble_config, parameters, step_config
@@ -30,7 +30,7 @@ SILENT: Say = lambda line: None  # noqa: E731
 
 @dataclass(frozen=True)
 class Repository:
-    """The folder that the server reads: versions, the configs of the four models, the log of promotions."""
+    """The folder that the server reads: versions, the configs of the models, the log of promotions."""
 
     folder: Path
 
@@ -79,11 +79,18 @@ class Repository:
 
     def loaded_numbers(self) -> list[int]:
         """The finished versions the composing models on disk load."""
-        path = self.config_path(RANKER)
-        if not path.is_file():
-            return []
-        pinned = sorted(_read(path).version_policy.specific.versions)
-        return [number for number in pinned if is_finished(self.version_folder(number))]
+        paths = (self.config_path(step) for step in COMPOSING_MODELS)
+        pinned = {
+            int(number)
+            for path in paths
+            if path.is_file()
+            for number in _read(path).version_policy.specific.versions
+        }
+        return [number for number in sorted(pinned) if is_finished(self.version_folder(number))]
+
+    def num_instances(self, step: str) -> int:
+        """Of each version of a composing model that is loaded."""
+        return sum(group.count for group in _read(self.config_path(step)).instance_group)
 
     def config_path(self, model: str) -> Path:
         return self.folder / model / "config.pbtxt"
@@ -95,36 +102,35 @@ class Repository:
 
     def write_step_configs(self, loaded: Sequence[Version]) -> None:
         """Raises InputError where the versions' rankers cannot be one model of the server."""
-        numbers = sorted(version.number for version in loaded)
-        backends = {version.backend for version in loaded}
-        if len(backends) != 1:
-            raise InputError(
-                f"versions {', '.join(map(str, numbers))} run on the backends {', '.join(sorted(backends))}; one"
-                " model of the server has one backend, so they cannot be loaded side by side"
-            )
-        (backend,) = backends
-        heads = {version.heads for version in loaded}
-        if backend == "tensorrt" and len(heads) != 1:
-            raise InputError(
-                f"versions {', '.join(map(str, numbers))} have unlike heads; plans that the server runs itself have"
-                " one list of outputs, so they cannot be loaded side by side"
-            )
-        # Of Python steps all that a model may say: where only version_policy differs, the server leaves alone what
-        # it has loaded.
-        known = loaded[0].heads if backend == "tensorrt" else HEADS
-        configs = {step: step_config(step, numbers, backend, known) for step in COMPOSING_MODELS}
-        self.write_texts({self.config_path(step): self._text(config) for step, config in configs.items()})
+        _check_rankers([version for version in loaded if RANKER in version.steps])
+        texts = {}
+        for step in COMPOSING_MODELS:
+            having = [version for version in loaded if step in version.steps]
+            if having:
+                numbers = sorted(version.number for version in having)
+                # A step of Python declares all there are: a load then finds the same configuration and leaves alone
+                # what is loaded, and the server takes an answer without some of the outputs.
+                heads = having[0].heads if having[0].backend == "tensorrt" else HEADS
+                config = step_config(step, numbers, having[0].backend, heads)
+                texts[self.config_path(step)] = self._text(config)
+        self.write_texts(texts)
+        for step in COMPOSING_MODELS:
+            if self.config_path(step) not in texts:
+                self.config_path(step).unlink(missing_ok=True)
 
     def write_ensemble_config(self, version: Version, name: str = ENSEMBLE) -> None:
         with replacing(self.folder / name / "1"):
             (self.folder / name / "1").mkdir(parents=True, exist_ok=True)
-        config = ensemble_config(version.number, version.backend, version.heads, parameters(version))
+        config = ensemble_config(
+            version.number, version.steps, version.backend, version.heads, parameters(version)
+        )
         config.name = name
         self.write_texts({self.config_path(name): self._text(config)})
 
-    def write_adaptors(self, number: int, steps: Iterable[str] = COMPOSING_MODELS) -> None:
-        """model.py of version `number` of the given steps."""
-        self.write_texts({self.folder / step / str(number) / "model.py": adaptor(step) for step in steps})
+    def write_adaptors(self, number: int, steps: Iterable[str]) -> None:
+        """model.py of version `number` of those steps that lack it; a ranker's is a file of the version's own."""
+        paths = {step: self.folder / step / str(number) / "model.py" for step in steps if step != RANKER}
+        self.write_texts({path: adaptor(step) for step, path in paths.items() if not path.exists()})
 
     def newest(self, say: Say) -> Version | None:
         """The newest version that is whole; what is damaged is passed over, and said."""
@@ -140,11 +146,12 @@ class Repository:
 
         `check` is called before, and again where another took that number first.
         """
+        steps = Version.open(folder).steps
         while True:
             check()
             make_folder(self.folder / RANKER)
             number = self.next_number()
-            self.write_adaptors(number, (PREPROCESS, POSTPROCESS))
+            self.write_adaptors(number, steps)
             if placed(folder, self.version_folder(number)):
                 return number
 
@@ -228,12 +235,29 @@ def write_reference(folder: Path) -> None:
     """The copy that stands in the project: the files of a version 1 that nobody exported, so without its facts."""
     repository = Repository(folder)
     facts = {"version": "1", "actions": "[]", "max_length": "0", "max_top_k": "0", "num_items": "0"}
-    configs = {step: step_config(step, [1], "python", HEADS) for step in COMPOSING_MODELS}
-    configs[ENSEMBLE] = ensemble_config(1, "python", list(HEADS), facts)
+    configs = {
+        RECOMMENDER: step_config(RECOMMENDER, [1], "python", HEADS, instances=2),
+        ENSEMBLE: ensemble_config(1, (RECOMMENDER,), "python", list(HEADS), facts),
+    }
     repository.write_texts(
         {repository.config_path(model): config_text(config) for model, config in configs.items()}
     )
-    repository.write_adaptors(1)
+    repository.write_adaptors(1, [RECOMMENDER])
+
+
+def _check_rankers(versions: Sequence[Version]) -> None:
+    numbers = ", ".join(str(version.number) for version in versions)
+    backends = {version.backend for version in versions}
+    if len(backends) > 1:
+        raise InputError(
+            f"the rankers of versions {numbers} run on the backends {', '.join(sorted(backends))}; one model of the"
+            " server has one backend, so they cannot be loaded side by side"
+        )
+    if backends == {"tensorrt"} and len({version.heads for version in versions}) > 1:
+        raise InputError(
+            f"versions {numbers} have unlike heads; plans that the server runs itself have one list of outputs, so"
+            " they cannot be loaded side by side"
+        )
 
 
 def _read(path: Path) -> pb.ModelConfig:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from footfall.contract import POSTPROCESS, PREPROCESS, RANKER, RECOMMENDER
 from footfall.errors import InputError
 from footfall.folder import MANIFEST, read_manifest
 from footfall.sealed import Sealed
@@ -28,7 +29,10 @@ FIELDS = (
 
 
 class Version(Sealed):
-    """Files: the engine's own, items/, actions/, items.parquet, parity.json, canary.json, model.py, manifest.json."""
+    """Files: the engine's own, items/, actions/, items.parquet, parity.json, canary.json, manifest.json.
+
+    And model.py, where the ranker is a step of its own, in Python.
+    """
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> "Version":
@@ -54,6 +58,19 @@ class Version(Sealed):
     def backend(self) -> str:
         """The server's backend of the ranker: python, or tensorrt where the server runs the plan itself."""
         return str(self.manifest["backend"])
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Of contract.COMPOSING_MODELS, in the order in which a request passes them.
+
+        On a CPU one, with an instance a core, as each step more is a hop to another process. The ranker is apart
+        where one process is to run it: it has the GPU, which must not wait for work on strings, or it keeps users. A
+        plan that the server runs itself knows no ids.
+        """
+        if self.backend == "tensorrt":
+            return PREPROCESS, RANKER, POSTPROCESS
+        on_cpu = self.engine == "onnxruntime" or (self.engine == "torch" and self.device == "cpu")
+        return (RECOMMENDER,) if on_cpu and not self.cache_bytes else (PREPROCESS, RANKER)
 
     @property
     def device(self) -> str:

@@ -97,11 +97,11 @@ def _write_version(
     checkpoint.items.save(folder / "items")
     checkpoint.actions.save(folder / "actions")
     shutil.copyfile(checkpoint.folder / "items.parquet", folder / "items.parquet")
-    if options.backend == "python":
+    version = Version(folder, facts)
+    if RANKER in version.steps and version.backend == "python":
         (folder / "model.py").write_text(adaptor(RANKER))
     _write_engine(folder, checkpoint, options)
     reference = TorchEngine(checkpoint.load_model(), options.max_top_k, "fp32", "cpu")
-    version = Version(folder, facts)
     try:
         engine = load_engine(version)
     except NotReadyError as error:

@@ -9,7 +9,6 @@ from tritonclient.utils import InferenceServerException
 
 from footfall.contract import (
     ACTION,
-    COMPOSING_MODELS,
     ITEM_ID,
     NOW,
     RECOMMENDED_ID,
@@ -61,9 +60,9 @@ def _ask(client: grpcclient.InferenceServerClient, version: Version, request: di
         TIMESTAMP.name: np.array([request[TIMESTAMP.name]], dtype=np.int64),
         NOW.name: np.array([[request[NOW.name]]], dtype=np.int64),
     }
-    for step in COMPOSING_MODELS:
+    for step in version.steps:
         inputs = step_inputs(step, version.backend)
-        outputs = step_outputs(step, version.heads)
+        outputs = step_outputs(step, version.backend, version.heads)
         sent = [_input(tensor, tensors[tensor.name]) for tensor in inputs if tensor.name in tensors]
         try:
             answer = client.infer(

@@ -96,6 +96,7 @@ def pin_live(repository: Path) -> Version:
     except InputError as error:
         raise InputError(f"{error}; version {number} is live: go back by `footfall rollback`") from error
     Repository(repository).write_configs([live], live)
+    Repository(repository).write_adaptors(number, live.steps)
     compile_adaptors(Repository(repository), number)
     return live
 

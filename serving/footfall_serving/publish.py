@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from footfall.contract import COMPOSING_MODELS, ENSEMBLE, POSTPROCESS, PREPROCESS, RANKER
+from footfall.contract import ENSEMBLE, RANKER
 from footfall.errors import InputError, NotReadyError
 from footfall.folder import MANIFEST, aside, writing
 from footfall_engines.repository import ASIDE, SILENT, Repository, Say
@@ -115,7 +115,7 @@ def _promote(
     live = repository.live_number()
     previous = live if live != version.number else next(iter(repository.earlier_numbers()), None)
     beside = _whole(repository, previous if previous in (live, *repository.loaded_numbers()) else None, say)
-    repository.write_adaptors(version.number, (PREPROCESS, POSTPROCESS))
+    repository.write_adaptors(version.number, version.steps)
     compile_adaptors(repository, version.number)
     state = _answering(repository, version, say)
     if rollout.stages and (state is None or not beside or live in (None, version.number)):
@@ -186,8 +186,7 @@ def _let_go(wanted: list[Version], repository: Repository, api: RepositoryApi) -
 def _load(versions: list[Version], repository: Repository, api: RepositoryApi) -> None:
     """Raises NotReadyError; of each step all of the versions are loaded or none."""
     repository.write_step_configs(versions)
-    for model in COMPOSING_MODELS:
-        api.load(model)
+    api.load_steps(repository)
 
 
 def _answering(repository: Repository, version: Version, say: Say) -> ServerState | None:

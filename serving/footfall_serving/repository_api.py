@@ -14,8 +14,9 @@ from urllib.parse import quote
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
-from footfall.contract import GRPC_KEY_HEADER
+from footfall.contract import COMPOSING_MODELS, GRPC_KEY_HEADER
 from footfall.errors import NotReadyError
+from footfall_engines.repository import Repository
 from footfall_serving.state import ServerState
 
 LOAD_TIMEOUT_S = 120.0
@@ -65,15 +66,24 @@ class RepositoryApi:
         """(Re)load `model` by the configuration on disk; the call ends when it serves."""
         self._call(self.client.load_model, model, client_timeout=timeout_s)
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """The call ends when it takes no more requests; the models that it asks stay."""
-        self._call(self.client.unload_model, model, client_timeout=LOAD_TIMEOUT_S)
+        self._call(self.client.unload_model, model, client_timeout=timeout_s)
 
     def traffic(self, model: str) -> "Traffic":
         """Of all its versions, since the server started."""
         facts = self._call(self.client.get_inference_statistics, model, client_timeout=LOOK_TIMEOUT_S)
         counts = [version.inference_stats for version in facts.model_stats]
         return Traffic(sum(int(of.success.count) for of in counts), sum(int(of.fail.count) for of in counts))
+
+    def load_steps(self, repository: Repository, timeout_s: float = LOAD_TIMEOUT_S) -> None:
+        """(Re)load the composing models that have a configuration on disk, and let go of the others."""
+        stale = {model for model, _ in self.ready_versions()} & set(COMPOSING_MODELS)
+        for model in COMPOSING_MODELS:
+            if repository.config_path(model).is_file():
+                self.load(model, timeout_s)
+            elif model in stale:
+                self.unload(model, timeout_s)
 
     def count_answers(self, model: str) -> int:
         """How many requests the model has answered so far, of all its versions."""

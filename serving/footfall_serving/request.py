@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from footfall.contract import (
     ACTION,
     CANDIDATE_ID,
-    CANDIDATE_INDEX,
     DEFAULT_EXCLUDE_SEEN,
     DEFAULT_TOP_K,
     EXCLUDE_SEEN,
-    EXCLUDED_INDEX,
-    HISTORY_COLUMNS,
-    HISTORY_LENGTH,
     ITEM_ID,
     MAX_CANDIDATES,
     MAX_EVENTS_READ,
@@ -35,12 +31,12 @@ from footfall.contract import (
 )
 from footfall.encoding import encode
 from footfall.errors import InputError
-from footfall.history import bucket_width, clean, model_input, pad
+from footfall.history import clean, model_input
 from footfall.times import implausible, why_implausible
+from footfall_engines.batch import NOBODY, Batch, IndexLists
 from footfall_engines.version import Version
 
 Tensors = Mapping[str, NDArray[Any] | None]
-Indices = dict[str, NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class Request:
     top_k: int
     candidates: list[bytes] | None
     exclude_seen: bool
+    user: bytes
 
 
 def read_request(tensors: Tensors, max_top_k: int) -> Request:
@@ -75,8 +72,6 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
     candidates = _row(tensors, CANDIDATE_ID.name)
     exclude_seen = _row(tensors, EXCLUDE_SEEN.name)
     user = _row(tensors, USER_ID.name)
-    if user is not None:
-        _ids(user, USER_ID.name)
     ids = _ids(item_ids, ITEM_ID.name)
     return Request(
         ids[:-MAX_EVENTS_READ],
@@ -89,6 +84,7 @@ def read_request(tensors: Tensors, max_top_k: int) -> Request:
         read_top_k(_row(tensors, TOP_K.name), max_top_k),
         None if candidates is None else _candidates(candidates),
         DEFAULT_EXCLUDE_SEEN if exclude_seen is None else bool(exclude_seen[0]),
+        NOBODY if user is None else _ids(user, USER_ID.name)[0],
     )
 
 
@@ -104,14 +100,14 @@ def read_top_k(top_k: NDArray[Any] | None, max_top_k: int) -> int:
 
 @dataclass(frozen=True)
 class Indexed:
-    """What an engine is asked of a request: contract.ENGINE_INPUTS without batch axis; and what was left out."""
+    """What an engine is asked of requests, and how many of their events were left out."""
 
-    inputs: Indices
+    batch: Batch
     unknown_items: int
     unknown_actions: int
 
 
-def to_indices(requests: Sequence[Request], version: Version) -> list[Indexed]:
+def to_indices(requests: Sequence[Request], version: Version) -> Indexed:
     """All in one pass. Raises InputError where one of them has seen too much.
 
     Cleaning, truncation and gaps are footfall.history's, the code that training runs.
@@ -128,34 +124,40 @@ def to_indices(requests: Sequence[Request], version: Version) -> list[Indexed]:
     )
     now = np.array([request.now for request in requests], dtype=np.int64)
     history = model_input(clean(encoded.histories, version.rules), now, version.max_length)
-    met = (encoded.item[start:end] for start, end in pairwise(offsets.tolist()))
-    columns = (np.split(values, history.offsets[1:-1]) for values in history.columns)
-    unknown = zip(encoded.unknown_items.tolist(), encoded.unknown_actions.tolist(), strict=True)
-    indexed = []
-    for request, item, counts, *parts in zip(requests, met, unknown, *columns, strict=True):
-        inputs = {
-            **{tensor.name: _never_empty(part) for tensor, part in zip(HISTORY_COLUMNS, parts, strict=True)},
-            HISTORY_LENGTH.name: np.array([len(parts[0])], dtype=np.int32),
-            EXCLUDED_INDEX.name: _never_empty(_seen(request, item, version)),
-            CANDIDATE_INDEX.name: _never_empty(_candidate_index(request, version)),
-        }
-        indexed.append(Indexed(inputs, *counts))
-    return indexed
+    batch = Batch(
+        history,
+        _seen(requests, encoded.item, lengths, version),
+        IndexLists.of([_candidate_index(request, version) for request in requests]),
+        tuple(request.user for request in requests),
+    )
+    return Indexed(batch, int(encoded.unknown_items.sum()), int(encoded.unknown_actions.sum()))
 
 
-def _seen(request: Request, item: NDArray[np.int32], version: Version) -> NDArray[np.int32]:
-    """Known items of all events, whatever their action and however old; `item` of those that are not older."""
-    if not request.exclude_seen:
-        return np.zeros(0, np.int32)
-    if request.older_ids:
-        item = np.concatenate([version.items.indices(request.older_ids), item])
-    seen: NDArray[np.int32] = np.unique(item[item != PADDING_INDEX])
-    if len(seen) > MAX_SEEN:
+def _seen(
+    requests: Sequence[Request], item: NDArray[np.int32], lengths: Sequence[int], version: Version
+) -> IndexLists:
+    """Known items of all events, whatever their action and however old, where they are to be kept out of the answer.
+
+    item: of the events that are not older, all users in one; lengths: how many each has.
+    """
+    asking = [request.exclude_seen for request in requests]
+    user, wanted = np.repeat(np.arange(len(requests)), lengths), np.repeat(asking, lengths)
+    for place, request in enumerate(requests):
+        if request.older_ids and request.exclude_seen:
+            older = version.items.indices(request.older_ids)
+            item, user = np.concatenate([item, older]), np.append(user, np.full(len(older), place))
+            wanted = np.append(wanted, np.ones(len(older), np.bool_))
+    wanted &= item != PADDING_INDEX
+    num_items = len(version.items) + 1
+    seen = np.unique(user[wanted] * num_items + item[wanted])
+    counts = np.bincount(seen // num_items, minlength=len(requests))
+    if (most := int(counts.max())) > MAX_SEEN:
         raise InputError(
-            f"item_id holds {len(seen)} items of the catalogue, at most {MAX_SEEN} can be kept out of an answer; "
+            f"item_id holds {most} items of the catalogue, at most {MAX_SEEN} can be kept out of an answer; "
             "with exclude_seen false any number is taken"
         )
-    return seen
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return IndexLists((seen % num_items).astype(np.int32), offsets)
 
 
 def _candidate_index(request: Request, version: Version) -> NDArray[np.int32]:
@@ -165,17 +167,6 @@ def _candidate_index(request: Request, version: Version) -> NDArray[np.int32]:
     known = version.items.indices(request.candidates)
     index: NDArray[np.int32] = np.where(known == PADDING_INDEX, UNKNOWN_INDEX, known)
     return index if len(index) else np.array([UNKNOWN_INDEX], dtype=np.int32)
-
-
-def padded(indices: Indices, max_length: int) -> Indices:
-    """Every list padded to a power of two, as a plan that the server runs itself needs equal shapes to batch."""
-    result = dict(indices)
-    for name, values in indices.items():
-        width = bucket_width(len(values))
-        if name.startswith("history_") and name != "history_length":
-            width = min(width, max_length)
-        result[name] = pad(values, np.array([0, len(values)]), width)[0]
-    return result
 
 
 def _row(tensors: Tensors, name: str) -> NDArray[Any] | None:
@@ -235,7 +226,3 @@ def _check_times(times: NDArray[Any], name: str) -> None:
             f"{name} holds {bad[0]}, expected epoch milliseconds: {why_implausible(bad[0])}; an unknown time is "
             f"{UNKNOWN_TIME}"
         )
-
-
-def _never_empty(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    return values if len(values) else np.array([PADDING_INDEX], dtype=np.int32)

@@ -58,16 +58,28 @@ def is_stopped(pid: int) -> bool:
 
 def worked_s(server_pid: int) -> float:
     """Processor time that the stubs and what they started have had."""
-    total = 0.0
-    for process in _family(server_pid):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
+    return sum(map(_worked_s, _family(server_pid)))
+
+
+def stub_worked_s(pid: int) -> float:
+    """Processor time that a stub and what it started have had."""
+    return sum(map(_worked_s, [*_family(pid), *_found(pid)]))
+
+
+def _worked_s(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for process in _found(pid) for child in process.children(recursive=True)]
+    return []
+
+
+def _found(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(pid)]
+    return []

@@ -11,20 +11,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from footfall.contract import COMPOSING_MODELS, RANKER
+from footfall.contract import COMPOSING_MODELS
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_engines.repository import Repository
-from footfall_serving.heartbeat import Heartbeat
+from footfall_serving.busy import busy_since
+from footfall_serving.heartbeat import BUSY_S, WORKS, Heartbeat
 from footfall_serving.launch import Ended, Launch, Running, live_number
 from footfall_serving.lock import BusyError, is_locked, locked
 from footfall_serving.repository_api import LOOK_TIMEOUT_S, RepositoryApi
 from footfall_serving.state import remove_state
 from footfall_serving.stubs import (
+    Stub,
     count_stubs,
     is_stopped,
     live_stubs,
     remove_orphaned_regions,
+    stub_worked_s,
     worked_s,
 )
 
@@ -39,6 +43,15 @@ PUBLISH_TIMEOUT_S = 4.0
 MAX_PAUSE_S = 30.0
 STEADY_S = 30.0
 """A server that served for so long has not died of what the one before it died of."""
+
+
+@dataclass(frozen=True)
+class AtABatch:
+    """A stub that is at the same batch since `looks` looks; what it had worked at the first of them."""
+
+    since: float
+    worked_s: float
+    looks: int = 0
 
 
 class Supervisor(threading.Thread):
@@ -79,6 +92,7 @@ class Supervisor(threading.Thread):
         self._api = RepositoryApi(running.state)
         self._heart = Heartbeat(self._api, running.version)
         self._suspects: set[tuple[str, int]] = set()
+        self._at_a_batch: dict[str, AtABatch] = {}
 
     def _look(self) -> None:
         trouble = self._trouble()
@@ -97,6 +111,7 @@ class Supervisor(threading.Thread):
         if trouble is not None:
             return trouble
         self._end_stopped_stubs()
+        self._end_stuck_stubs(patience_s)
         with contextlib.suppress(BusyError):  # the next look finds it too
             return self._reload_what_lost_its_stub()
         return None
@@ -130,19 +145,37 @@ class Supervisor(threading.Thread):
     def _end_stopped_stubs(self) -> None:
         for stub in live_stubs(self._running.state.pid):
             if is_stopped(stub.pid):
-                self._say(f"the stub of {stub.model} version {stub.version} was stopped; it is ended")
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(stub.pid, signal.SIGKILL)
-                self._suspects.add((stub.model, stub.version))
+                self._end_stub(stub, "was stopped")
+
+    def _end_stuck_stubs(self, patience_s: float) -> None:
+        """Those at one batch for twice as long, while others of their model answer; who computes has until BUSY_S."""
+        before, self._at_a_batch = self._at_a_batch, {}
+        for stub in live_stubs(self._running.state.pid):
+            since, worked = busy_since(stub.region), stub_worked_s(stub.pid)
+            if not since:
+                continue
+            known = before.get(stub.region)
+            if known is None or known.since != since:
+                known = AtABatch(since, worked)
+            self._at_a_batch[stub.region] = known = replace(known, looks=known.looks + 1)
+            seen_s = known.looks * PERIOD_S
+            if seen_s > (BUSY_S if worked - known.worked_s > WORKS * seen_s else 2 * patience_s):
+                self._end_stub(stub, f"is at one batch for more than {seen_s - PERIOD_S:.0f} s")
+
+    def _end_stub(self, stub: Stub, why: str) -> None:
+        self._say(f"a stub of {stub.model} version {stub.version} {why}; it is ended")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stub.pid, signal.SIGKILL)
+        self._suspects.add((stub.model, stub.version))
 
     def _reload_what_lost_its_stub(self) -> str | None:
-        """Reload what is ready but has no stub, if it was so at the last look too: a swap is not a crash."""
+        """Reload what is ready but lacks a stub, if it was so at the last look too: a swap is not a crash."""
         ready = self._api.ready_versions(LOOK_TIMEOUT_S)
         alive = count_stubs(live_stubs(self._running.state.pid))
         missing = {
             (model, version)
             for model, version in ready
-            if model in COMPOSING_MODELS and not alive[model, version] and self._has_stub(model, version)
+            if model in COMPOSING_MODELS and alive[model, version] < self._num_stubs(model, version)
         }
         lost, self._suspects = sorted(missing & self._suspects), missing
         for model, version in lost:
@@ -158,14 +191,13 @@ class Supervisor(threading.Thread):
         live = live_number(self._launch.repository)
         if version == live:
             self._verify(version)
-            self._say(f"the stub of {model} version {version} died; loading it again")
+            self._say(f"a stub of {model} version {version} died; loading it again")
             (self._launch.repository / model / str(version) / "model.py").touch()
             self._api.load(model, RELOAD_TIMEOUT_S)
         else:
-            self._say(f"the stub of {model} version {version} died; it is not live, and let go")
+            self._say(f"a stub of {model} version {version} died; it is not live, and let go")
             self._repository.write_step_configs([self._repository.version(live)])
-            for step in COMPOSING_MODELS:
-                self._api.load(step, RELOAD_TIMEOUT_S)
+            self._api.load_steps(self._repository, RELOAD_TIMEOUT_S)
         remove_orphaned_regions(self._running.state.shm_prefix, live_stubs(self._running.state.pid))
         self._heart.ask(RELOAD_TIMEOUT_S)
         if version == live:
@@ -177,6 +209,7 @@ class Supervisor(threading.Thread):
         except InputError as error:
             raise NotReadyError(str(error)) from error
 
-    def _has_stub(self, model: str, version: int) -> bool:
-        """A plan that the server runs itself has none."""
-        return model != RANKER or (self._launch.repository / model / str(version) / "model.py").is_file()
+    def _num_stubs(self, model: str, version: int) -> int:
+        """What it is to have; a plan that the server runs itself has none."""
+        adaptor = self._launch.repository / model / str(version) / "model.py"
+        return self._repository.num_instances(model) if adaptor.is_file() else 0

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE
@@ -23,16 +23,17 @@ def undone_on_failure(repository: Repository, api: RepositoryApi | None, say: Sa
     except BaseException:
         # The ensemble first, so that it lets go of what the other steps then unload.
         if api is not None:
-            _reload(api, say)
+            _reload(repository, api, say)
         raise
 
 
-def _reload(api: RepositoryApi, say: Say) -> None:
-    for model in MODELS:
+def _reload(repository: Repository, api: RepositoryApi, say: Say) -> None:
+    loads: tuple[Callable[[], None], ...] = (lambda: api.load(ENSEMBLE), lambda: api.load_steps(repository))
+    for load in loads:
         try:
-            api.load(model)
+            load()
         except FootfallError as error:
-            say(f"{model} is not back where it was: {error}")
+            say(f"what was loaded is not back as it was: {error}")
 
 
 @contextlib.contextmanager

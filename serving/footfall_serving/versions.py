@@ -19,19 +19,22 @@ def list_versions(repository: Path) -> list[dict[str, Any]]:
     """
     if not repository.is_dir():
         raise InputError(f"{repository} is not a model repository: there is no such folder")
-    home, loaded = Repository(repository), _loaded(repository)
+    home, ready = Repository(repository), _ready(repository)
     live, earlier = home.live_number(), home.earlier_numbers()
     promotions = home.promotions()
     rollout = read_rollout(repository)
     rows = []
     for number in home.numbers():
         row: dict[str, Any] = {"version": number, "live": number == live}
-        row["loaded"] = None if loaded is None else number in loaded
+        row["loaded"] = None if ready is None else any((step, number) in ready for step in COMPOSING_MODELS)
         row["rollback"] = earlier[:1] == [number]
         row["rollout"] = rollout if rollout is not None and rollout["version"] == number else None
         row["promoted"] = [entry["time"] for entry in promotions if entry["version"] == number]
         try:
-            rows.append(row | _facts(home.version(number)))
+            version = home.version(number)
+            if ready is not None:
+                row["loaded"] = all((step, number) in ready for step in version.steps)
+            rows.append(row | _facts(version))
         except InputError as error:
             rows.append(row | {"error": str(error)})
         except (KeyError, TypeError, ValueError) as error:
@@ -51,12 +54,10 @@ def _facts(version: Version) -> dict[str, Any]:
     }
 
 
-def _loaded(repository: Path) -> set[int] | None:
-    """Versions of which the running server has every step ready."""
+def _ready(repository: Path) -> set[tuple[str, int]] | None:
+    """The running server's models and their versions that take requests."""
     state = read_state(repository)
     if state is None:
         return None
     with RepositoryApi(state) as api:
-        ready = api.ready_versions()
-    steps = [{number for model, number in ready if model == step} for step in COMPOSING_MODELS]
-    return set.intersection(*steps)
+        return api.ready_versions()

@@ -1,6 +1,5 @@
-"""Step: what the three models of the ensemble have in common, in the Python backend's interface."""
+"""Step: what the models of the ensemble have in common, in the Python backend's interface."""
 
-import json
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,11 @@ from numpy.typing import NDArray
 from footfall.contract import RANKER, Tensor
 from footfall.errors import InputError
 from footfall_engines.version import Version
+from footfall_serving.busy import Busy
+from footfall_serving.steps import byte_tensors
+from footfall_serving.steps.counters import Counters
+
+byte_tensors.use()
 
 
 class Step:
@@ -23,23 +27,21 @@ class Step:
     def initialize(self, args: dict[str, str]) -> None:
         repository = Path(args["model_repository"]).parent
         self.version = Version.open(repository / RANKER / args["model_version"])
-        self.config: dict[str, Any] = json.loads(args["model_config"])
+        self.counters, self._busy = Counters(self.version.number), Busy()
         self.start()
 
     def start(self) -> None:
         """Load what the step needs; called once."""
 
-    def counters(self, name: str, description: str, label: str, values: Sequence[str]) -> list[Any]:
-        """A counter of this version for each value of the label."""
-        # Kept: the stub deletes a family that nothing holds, and its metrics with it.
-        self._family = pb_utils.MetricFamily(
-            name=name, description=description, kind=pb_utils.MetricFamily.COUNTER
-        )
-        version = str(self.version.number)
-        return [self._family.Metric(labels={"version": version, label: value}) for value in values]
+    def finalize(self) -> None:
+        self._busy.close()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Whatever is wrong with a request, its own answer tells, and no other's."""
+        with self._busy:
+            return self._execute(requests)
+
+    def _execute(self, requests: Sequence[Any]) -> list[Any]:
         responses: list[Any] = []
         asked: list[Any] = []
         for request in requests:
@@ -49,6 +51,7 @@ class Step:
             except Exception as error:
                 responses.append(failure(error))
         answers = iter(self._answer_all(asked))
+        self.counters.send_at_times()
         return [next(answers) if response is None else response for response in responses]
 
     def ask(self, request: Any) -> Any:
@@ -69,12 +72,6 @@ class Step:
             if len(asked) == 1:
                 return [failure(error)]
             return [response for one in asked for response in self._answer_all([one])]
-
-
-def add(counter: Any, number: int) -> None:
-    """Only where there is something to add: the stub sends each to the server and waits."""
-    if number:
-        counter.increment(number)
 
 
 def failure(error: Exception) -> Any:

@@ -1,0 +1,34 @@
+"""Lister: an engine's indices as the ids and names of its version, each list cut to what was asked for."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footfall.contract import ACTION_NAME, MODEL_VERSION, RECOMMENDED_ID, SCORE
+from footfall_engines.version import Version
+from footfall_serving.steps.step import write
+
+
+class Lister:
+    def __init__(self, version: Version) -> None:
+        self._items = version.items
+        self._actions = np.array(list(version.actions), dtype=np.object_)
+        self._number = np.array([version.number], dtype=np.int64)
+
+    def write(
+        self, index: NDArray[np.int32], score: NDArray[np.float32], top_k: list[int]
+    ) -> list[list[Any]]:
+        """Lists of users, index and score [users, k], best first, as tensors of contract.response; top_k: of each."""
+        listed = ~np.isneginf(score) & (np.arange(score.shape[1]) < np.array(top_k)[:, None])
+        ids = np.array(self._items.ids(index[listed]), dtype=np.object_)
+        scores, ends = score[listed], np.cumsum(listed.sum(axis=1)).tolist()
+        return [
+            [
+                write(RECOMMENDED_ID, ids[start:end]),
+                write(SCORE, scores[start:end]),
+                write(ACTION_NAME, self._actions),
+                write(MODEL_VERSION, self._number),
+            ]
+            for start, end in zip([0, *ends], ends, strict=False)
+        ]
