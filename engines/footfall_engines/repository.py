@@ -227,8 +227,9 @@ class Repository:
         return config_text(Tuning.of(self.folder).applied(config))
 
     def _taken(self) -> list[int]:
-        folders = (self.folder / RANKER).glob("[0-9]*")
-        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+        """By a version or by the adaptor of a step, be it that of the reference copy."""
+        folders = (folder for step in COMPOSING_MODELS for folder in (self.folder / step).glob("[0-9]*"))
+        return sorted({int(folder.name) for folder in folders if folder.name.isdigit()})
 
 
 def write_reference(folder: Path) -> None:
