@@ -40,6 +40,8 @@ PATIENCE_WITH_A_PUBLISH_S = 15.0
 RELOAD_TIMEOUT_S = 20.0
 PUBLISH_TIMEOUT_S = 4.0
 """How long a start waits for a publish at work, which ends once it finds its server gone."""
+LEFT_S = 2.0
+"""What a stub of before has to end by itself after a load."""
 MAX_PAUSE_S = 30.0
 STEADY_S = 30.0
 """A server that served for so long has not died of what the one before it died of."""
@@ -143,14 +145,14 @@ class Supervisor(threading.Thread):
                 raise Ended
 
     def _end_stopped_stubs(self) -> None:
-        for stub in live_stubs(self._running.state.pid):
+        for stub in self._stubs():
             if is_stopped(stub.pid):
                 self._end_stub(stub, "was stopped")
 
     def _end_stuck_stubs(self, patience_s: float) -> None:
         """Those at one batch for twice as long, while others of their model answer; who computes has until BUSY_S."""
         before, self._at_a_batch = self._at_a_batch, {}
-        for stub in live_stubs(self._running.state.pid):
+        for stub in self._stubs():
             since, worked = busy_since(stub.region), stub_worked_s(stub.pid)
             if not since:
                 continue
@@ -171,7 +173,7 @@ class Supervisor(threading.Thread):
     def _reload_what_lost_its_stub(self) -> str | None:
         """Reload what is ready but lacks a stub, if it was so at the last look too: a swap is not a crash."""
         ready = self._api.ready_versions(LOOK_TIMEOUT_S)
-        alive = count_stubs(live_stubs(self._running.state.pid))
+        alive = count_stubs(self._stubs())
         missing = {
             (model, version)
             for model, version in ready
@@ -189,6 +191,7 @@ class Supervisor(threading.Thread):
     def _reload(self, model: str, version: int) -> None:
         """Raises NotReadyError where the server does not answer then, or would by other files than were sealed."""
         live = live_number(self._launch.repository)
+        left = [stub for stub in self._stubs() if (stub.model, stub.version) == (model, version)]
         if version == live:
             self._verify(version)
             self._say(f"a stub of {model} version {version} died; loading it again")
@@ -198,7 +201,8 @@ class Supervisor(threading.Thread):
             self._say(f"a stub of {model} version {version} died; it is not live, and let go")
             self._repository.write_step_configs([self._repository.version(live)])
             self._api.load_steps(self._repository, RELOAD_TIMEOUT_S)
-        remove_orphaned_regions(self._running.state.shm_prefix, live_stubs(self._running.state.pid))
+        self._end_left(left)
+        remove_orphaned_regions(self._running.state.shm_prefix, self._stubs())
         self._heart.ask(RELOAD_TIMEOUT_S)
         if version == live:
             self._say(f"{model} version {version} serves again")
@@ -208,6 +212,22 @@ class Supervisor(threading.Thread):
             self._repository.version(version, verify=True)
         except InputError as error:
             raise NotReadyError(str(error)) from error
+
+    def _end_left(self, stubs: list[Stub]) -> None:
+        """Of a model that was loaded anew: the server does not end those whose neighbour died."""
+        deadline = time.monotonic() + LEFT_S
+        while stubs and time.monotonic() < deadline:  # for the batch that one is at
+            time.sleep(0.1)
+            running = {stub.pid for stub in self._stubs()}
+            stubs = [stub for stub in stubs if stub.pid in running]
+        for stub in stubs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stub.pid, signal.SIGKILL)
+        while {stub.pid for stub in stubs} & {stub.pid for stub in self._stubs()}:
+            time.sleep(0.01)
+
+    def _stubs(self) -> list[Stub]:
+        return live_stubs(self._running.state.pid)
 
     def _num_stubs(self, model: str, version: int) -> int:
         """What it is to have; a plan that the server runs itself has none."""

@@ -1,5 +1,6 @@
 """Scorer: a batch through the version's engine to the tensors of each user's response."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Scorer:
     def answer(self, batch: Batch, top_k: list[int]) -> list[list[Any]]:
         """contract.response of each user, whose list is to hold top_k items at most."""
         before = self._engine.cached_events
-        scores = self._engine.score(batch)
+        scores = self._engine.score(replace(batch, top_k=max(top_k)))
         cached = self._engine.cached_events - before
         self._cached.add(cached)
         self._computed.add(len(batch.history.item) - cached)
