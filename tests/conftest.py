@@ -191,6 +191,7 @@ def server_with_ranker(
     with running_server(folder) as state, RepositoryApi(state) as api:
         native = Version(version.folder, version.manifest | {"backend": "tensorrt"})
         Repository(folder / "native").write_step_configs([native])
+        Repository(folder / "native").write_adaptors(1, native.steps)
         shutil.move(folder / "native" / "postprocess", folder / "postprocess")
         api.load("postprocess")
         yield state

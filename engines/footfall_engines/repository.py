@@ -63,19 +63,13 @@ class Repository:
         return [number for number in self._taken() if is_finished(self.version_folder(number))]
 
     def next_number(self) -> int:
-        """The number after the last one that is taken, be it only by an unfinished folder."""
-        return max(self._taken(), default=0) + 1
+        """The number after the last one that is taken, be it only by an unfinished folder or by the ensemble."""
+        return max(*self._taken(), self._pinned() or 0, 0) + 1
 
     def live_number(self) -> int | None:
         """The version the ensemble on disk answers with, or None before the first was published."""
-        path = self.config_path(ENSEMBLE)
-        if not path.is_file():
-            return None
-        steps = _read(path).ensemble_scheduling.step
-        if not steps:
-            raise InputError(f"{path} is not the configuration of an ensemble: it has no steps")
-        number = int(steps[0].model_version)
-        return number if is_finished(self.version_folder(number)) else None
+        number = self._pinned()
+        return None if number is None or not is_finished(self.version_folder(number)) else number
 
     def loaded_numbers(self) -> list[int]:
         """The finished versions the composing models on disk load."""
@@ -226,10 +220,19 @@ class Repository:
     def _text(self, config: pb.ModelConfig) -> str:
         return config_text(Tuning.of(self.folder).applied(config))
 
+    def _pinned(self) -> int | None:
+        """The version that the ensemble names; the reference copy's names one that is not there."""
+        path = self.config_path(ENSEMBLE)
+        if not path.is_file():
+            return None
+        steps = _read(path).ensemble_scheduling.step
+        if not steps:
+            raise InputError(f"{path} is not the configuration of an ensemble: it has no steps")
+        return int(steps[0].model_version)
+
     def _taken(self) -> list[int]:
-        """By a version or by the adaptor of a step, be it that of the reference copy."""
-        folders = (folder for step in COMPOSING_MODELS for folder in (self.folder / step).glob("[0-9]*"))
-        return sorted({int(folder.name) for folder in folders if folder.name.isdigit()})
+        folders = (self.folder / RANKER).glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
 
 
 def write_reference(folder: Path) -> None:
