@@ -1,6 +1,6 @@
 """Batch and Scores: what an engine is asked, and what it answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,9 @@ class IndexLists:
         """The lists of these users."""
         return IndexLists.of([self.values[self.offsets[user] : self.offsets[user + 1]] for user in users])
 
-    def padded(self) -> NDArray[np.int32]:
-        """int32 [users, a power of two]."""
-        return pad(self.values, self.offsets, _width(self.offsets))
+    def padded(self, width_of: Callable[[int], int] = bucket_width) -> NDArray[np.int32]:
+        """int32 [users, the width of the longest]."""
+        return pad(self.values, self.offsets, width_of(int(np.diff(self.offsets).max(initial=0))))
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,19 @@ class Batch:
     candidate: IndexLists
     users: tuple[bytes, ...] = ()
     top_k: int | None = None
+
+    def take(self, users: NDArray[np.int64]) -> "Batch":
+        """That of these users."""
+        start, end = self.history.offsets[users], self.history.offsets[users + 1]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(end - start)])
+        events = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], end - start)
+        return Batch(
+            ModelInput.of((values[events] for values in self.history.columns), offsets),
+            self.excluded.take(users),
+            self.candidate.take(users),
+            tuple(self.users[user] for user in users.tolist()) if self.users else (),
+            self.top_k,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,19 +106,23 @@ class Scores:
         return self.outputs[USER_VECTOR.name]
 
 
-def padded_inputs(batch: Batch, max_length: int) -> dict[str, NDArray[np.int32]]:
-    """The batch as contract.ENGINE_INPUTS: every list padded to a power of two, histories to at most max_length."""
+def padded_inputs(
+    batch: Batch, max_length: int, width_of: Callable[[int], int] = bucket_width
+) -> dict[str, NDArray[np.int32]]:
+    """The batch as contract.ENGINE_INPUTS: every list padded to the width of the longest, histories to at most
+    max_length.
+    """
     history = batch.history
     lengths = np.diff(history.offsets)
-    width = min(_width(history.offsets), max_length)
+    width = min(width_of(int(lengths.max(initial=0))), max_length)
     return {
         **{
             tensor.name: pad(values, history.offsets, width)
             for tensor, values in zip(HISTORY_COLUMNS, history.columns, strict=True)
         },
         "history_length": lengths.astype(np.int32)[:, None],
-        "excluded_index": batch.excluded.padded(),
-        "candidate_index": batch.candidate.padded(),
+        "excluded_index": batch.excluded.padded(width_of),
+        "candidate_index": batch.candidate.padded(width_of),
     }
 
 
@@ -188,7 +205,3 @@ def check_history(history: ModelInput, version: Version) -> None:
 
 def _never_empty(values: NDArray[np.int32]) -> NDArray[np.int32]:
     return values if len(values) else np.array([PADDING_INDEX], dtype=np.int32)
-
-
-def _width(offsets: NDArray[np.int64]) -> int:
-    return bucket_width(int(np.diff(offsets).max(initial=0)))
