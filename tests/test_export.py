@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import make_checkpoint
+from full_disk import on_a_full_disk
 
 from footfall.contract import ENGINE_INPUTS, HEADS, TOP_K, engine_outputs
 from footfall.errors import InputError, NotReadyError
@@ -271,7 +271,8 @@ def test_a_killed_export_leaves_no_version_and_the_next_succeeds(
 def test_a_full_disk_is_one_sentence_and_leaves_no_version(
     engine: str, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    run = run_export(tiny_checkpoint, tmp_path / "repository", engine, limit_bytes=1_000)
+    repository = tmp_path / "repository"
+    run = on_a_full_disk(1_000, "export", tiny_checkpoint, "--repository", repository, "--engine", engine)
     assert run.returncode == 1
     folder = tmp_path / "repository" / "ranker"
     sentence = f"footfall: {folder} cannot be written, nothing is left of the new version: File too large"
@@ -284,17 +285,6 @@ def test_a_repository_that_is_a_file_is_said(tiny_checkpoint: Path, tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file where a folder is needed"):
         exported(tiny_checkpoint, tmp_path / "file", engine="torch")
-
-
-def run_export(
-    checkpoint: Path, repository: Path, engine: str, limit_bytes: int
-) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    program = Path(sys.executable).with_name("footfall")
-    command = [str(program), "export", str(checkpoint), "--repository", str(repository), "--engine", engine]
-    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
 
 
 def test_the_canary_holds_real_requests_and_their_answers(tiny_repository: Path) -> None:

@@ -1,6 +1,5 @@
 """A prepare that is killed or meets a full disk leaves nothing that looks finished."""
 
-import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from full_disk import on_a_full_disk
 
 from footfall.errors import InputError
 from footfall_data.dataset import Dataset
@@ -78,14 +78,9 @@ def test_a_killed_prepare_leaves_no_data_set_and_the_next_one_cleans_up(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.csv"]
 
 
-def limit_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE_LIMIT, FILE_SIZE_LIMIT))
-
-
 def prepare_on_a_full_disk(log: Path, out: Path, *options: str) -> str:
     """What the command says where no file may grow beyond FILE_SIZE_LIMIT."""
-    command = [*COMMAND, str(log), "--out", str(out), *options]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_files)
+    done = on_a_full_disk(FILE_SIZE_LIMIT, "prepare", log, "--out", out, *options)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import copied, make_unloadable, reseal
+from full_disk import on_a_full_disk
 
 from footfall.errors import FootfallError, InputError, NotReadyError
 from footfall_client import Client
@@ -23,13 +22,6 @@ from footfall_serving.server import running_server
 from footfall_serving.state import STATE_FILE
 from footfall_serving.stubs import live_stubs
 from footfall_serving.versions import list_versions
-
-FOOTFALL = str(Path(sys.executable).with_name("footfall"))
-LIMITED = """
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @pytest.fixture
@@ -48,15 +40,6 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         for path in folder.rglob("*")
         if path.name not in passing and "__pycache__" not in path.parts
     }
-
-
-def on_a_full_disk(limit: int, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run the command where no file may grow beyond `limit` bytes.
-
-    Not by a preexec_fn: in a process that has used gRPC, its code after a fork at times aborts the child.
-    """
-    limited = [sys.executable, "-c", LIMITED, str(limit), FOOTFALL, *command]
-    return subprocess.run(limited, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("limit", [100, 1000, 2000])

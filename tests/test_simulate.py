@@ -1,12 +1,10 @@
 """The simulated shop: believable, repeatable, of the size asked for."""
 
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from full_disk import on_a_full_disk
 
 from footfall.errors import InputError
 from footfall_data.shop import simulate as simulation
@@ -100,16 +98,7 @@ def test_nothing_is_overwritten_unasked_and_nonsense_is_refused(shop: Path) -> N
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    run = subprocess.run(
-        [Path(sys.executable).with_name("footfall"), "simulate", tmp_path / "shop", "--events", "9000"],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limit,
-    )
+    run = on_a_full_disk(20_000, "simulate", tmp_path / "shop", "--events", "9000")
     assert run.returncode == 1
     assert run.stderr.strip().startswith("footfall: ")
     assert "shop cannot be written, nothing is left of it: File too large" in run.stderr

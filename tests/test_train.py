@@ -15,6 +15,7 @@ from typing import get_args
 import pytest
 import safetensors.torch
 import torch
+from full_disk import on_a_full_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from footfall.errors import InputError
@@ -265,17 +266,7 @@ def test_resuming_a_run_that_another_footfall_began_is_refused(
 def test_a_full_disk_is_one_sentence_and_leaves_no_checkpoint(
     limit_bytes: int, ring: Dataset, tmp_path: Path
 ) -> None:
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    run = subprocess.run(
-        [FOOTFALL, "train", ring.folder, "--out", tmp_path / "c", *ARGUMENTS],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limit,
-    )
+    run = on_a_full_disk(limit_bytes, "train", ring.folder, "--out", tmp_path / "c", *ARGUMENTS)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert "cannot be written" in run.stderr
