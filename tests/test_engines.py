@@ -17,7 +17,7 @@ from footfall.history import ModelInput
 from footfall_data.dataset import Dataset
 from footfall_engines.batch import Batch, IndexLists, Scores, padded_inputs
 from footfall_engines.engine import Engine, load_engine
-from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine
+from footfall_engines.onnxruntime_engine import OnnxRuntimeEngine, _alike
 from footfall_engines.repository import Repository
 from footfall_engines.torch_engine import TorchEngine
 from footfall_engines.version import Version
@@ -166,6 +166,26 @@ def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engi
         alone = engine.score(batch([user]))
         np.testing.assert_allclose(together.item_score[row], alone.item_score[0], atol=1e-5)
         np.testing.assert_allclose(together.user_vector[row], alone.user_vector[0], atol=1e-5)
+
+
+def test_a_batch_of_unlike_histories_gives_each_what_it_gets_alone(engine: Engine) -> None:
+    """So unlike that ONNX Runtime takes them in two runs."""
+    lengths = (1, 20, 0, 1, 20, 2, 20, 0, 1, 1, 1, 20, 1)
+    users = [Ask([3 + place] * length, [], []) for place, length in enumerate(lengths)]
+    together = engine.score(batch(users)).outputs
+    for place, user in enumerate(users):
+        for name, values in engine.score(batch([user])).outputs.items():
+            np.testing.assert_allclose(
+                together[name][place], values[0], atol=1e-4, err_msg=f"{name} of {place}"
+            )
+
+
+def test_the_longest_histories_go_first_until_padding_costs_more_than_a_run() -> None:
+    lengths = np.array([1, 20, 0, 15, 20, 2])
+    parts = [part.tolist() for part in _alike(np.arange(6), lengths, cost=20)]
+    assert parts == [[1, 4, 3], [5, 0, 2]]
+    assert [part.tolist() for part in _alike(np.array([2, 5]), lengths, cost=20)] == [[5, 2]]
+    assert list(_alike(np.arange(0), lengths, cost=20)) == []
 
 
 def test_users_with_candidates_and_without_are_answered_in_one_batch(

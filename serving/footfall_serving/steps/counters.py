@@ -30,9 +30,8 @@ class Counters:
 
     def __init__(self, version: int) -> None:
         self._version = str(version)
-        self._families: list[
-            Any
-        ] = []  # kept: the stub deletes one that nothing holds, and its metrics with it
+        # Kept: the stub deletes one that nothing holds, and its metrics with it.
+        self._families: list[Any] = []
         self._counters: list[Counter] = []
         self._sent_s = 0.0
 
