@@ -146,7 +146,12 @@ def test_the_asyncio_client_answers_as_the_blocking_one(
     answers, scores = asyncio.run(ask())
     with Client(url(server, protocol), protocol, timeout=20) as client:
         for length, answer in enumerate(answers):
-            assert client.recommend(ids[: length + 1], k=5).items == answer.items
+            alone = client.recommend(ids[: length + 1], k=5).items
+            assert [item.id for item in alone] == [item.id for item in answer.items]
+            # Of a batch of another size the sums differ in the last digits.
+            assert [item.score for item in alone] == pytest.approx(
+                [item.score for item in answer.items], abs=1e-4
+            )
         assert client.score(ids[:2], ids[:5]) == pytest.approx(scores)
 
 
