@@ -1,10 +1,43 @@
 """Asker: a client that asks a server on and on, while a test does something to it."""
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol as Interface
+
+from conftest import eventually
 
 from footfall_client import Client, Recommendation
 from footfall_client._settings import Protocol
+
+
+class Asks(Interface):
+    """A thread that asks until `ended`."""
+
+    ended: threading.Event
+    answers: list[Recommendation]
+
+    def start(self) -> None: ...
+    def join(self) -> None: ...
+
+
+@contextlib.contextmanager
+def running(askers: Sequence[Asks]) -> Iterator[None]:
+    """From before the block, each answered once, until after it, each answered again."""
+    for asker in askers:
+        asker.start()
+    try:
+        assert eventually(lambda: all(asker.answers for asker in askers))
+        yield
+        counts = [len(asker.answers) for asker in askers]
+        assert eventually(
+            lambda: all(len(asker.answers) > count for asker, count in zip(askers, counts, strict=True))
+        )
+    finally:
+        for asker in askers:
+            asker.ended.set()
+        for asker in askers:
+            asker.join()
 
 
 class Asker(threading.Thread):

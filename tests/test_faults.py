@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asker import running
 from conftest import copied, eventually
 from test_door import INFER
 
@@ -126,19 +127,8 @@ def watched(served: Served, ids: list[str]) -> Iterator[list[Watch]]:
     """None of the answers, before, during and after the block, is other than the first one."""
     protocols: tuple[Protocol, ...] = ("grpc", "http")
     watches = [Watch(served.state, ids, protocol) for protocol in protocols]
-    for watch in watches:
-        watch.start()
-    try:
-        assert eventually(lambda: all(watch.answers for watch in watches))
+    with running(watches):
         yield watches
-        counts = [len(watch.answers) for watch in watches]
-        assert eventually(
-            lambda: all(len(watch.answers) > at for watch, at in zip(watches, counts, strict=True))
-        )
-    finally:
-        for watch in watches:
-            watch.ended.set()
-            watch.join()
     first = watches[0].answers[0]
     for watch in watches:
         for answer in watch.answers:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from asker import Asker
+from asker import Asker, running
 from conftest import a_stub, copied, eventually, infer
 from test_server_process import serve
 
@@ -74,20 +74,8 @@ def asking(state: ServerState) -> Iterator[list[Asker]]:
     """Clients over both protocols, from before the block, each answered once, until after it."""
     urls: list[tuple[str, Protocol]] = [(state.grpc_url, "grpc"), (state.http_url, "http")]
     askers = [Asker(url, lambda client: client.recommend([]), protocol) for url, protocol in 2 * urls]
-    for asker in askers:
-        asker.start()
-    try:
-        assert eventually(lambda: all(asker.answers for asker in askers))
+    with running(askers):
         yield askers
-        counts = [len(asker.answers) for asker in askers]
-        assert eventually(
-            lambda: all(len(asker.answers) > count for asker, count in zip(askers, counts, strict=True))
-        )
-    finally:
-        for asker in askers:
-            asker.ended.set()
-        for asker in askers:
-            asker.join()
 
 
 def gone(pid: int) -> bool:

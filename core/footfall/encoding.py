@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from footfall.contract import DEFAULT_ACTION, FIRST_INDEX, PADDING_INDEX
 from footfall.events import canonical_action
 from footfall.history import Histories, select
+from footfall.packed import offsets_of
 from footfall.vocabulary import Vocabulary
 
 
@@ -55,5 +56,5 @@ def encode(
 
 def _counts(chosen: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many of each user's events are chosen."""
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(chosen)])
+    before = offsets_of(chosen)
     return np.diff(before[offsets])

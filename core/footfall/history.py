@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footfall.contract import NUM_GAPS, PADDING_INDEX, UNKNOWN_TIME
+from footfall.packed import offsets_of, ranges
 
 MS_PER_SECOND = 1000
 LAST_SECOND = 2**31 - 1
@@ -157,7 +158,7 @@ def select(histories: Histories, keep: NDArray[np.bool_]) -> Histories:
     """Only the events where `keep` (bool [events]) holds; users stay, if need be with an empty history."""
     if keep.all():
         return histories
-    kept_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
+    kept_before = offsets_of(keep)
     return histories.take(np.flatnonzero(keep), kept_before[histories.offsets])
 
 
@@ -170,10 +171,7 @@ def newest(histories: Histories, max_length: int) -> Histories:
 
 def slices(histories: Histories, start: NDArray[np.int64], end: NDArray[np.int64]) -> Histories:
     """Repack the event ranges start[i]:end[i] (int64 [ranges]) as one history each."""
-    lengths = end - start
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    positions = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
-    return histories.take(positions, offsets)
+    return histories.take(*ranges(start, end))
 
 
 def time_gaps(histories: Histories) -> NDArray[np.int32]:

@@ -12,6 +12,7 @@ from footfall.contract import MAX_ACTIONS, PADDING_INDEX, UNKNOWN_TIME
 from footfall.errors import InputError, shortened
 from footfall.events import FUNNEL, canonical_action
 from footfall.history import Histories, select
+from footfall.packed import offsets_of
 from footfall_data.logs.reading import CodedLog
 
 
@@ -46,7 +47,7 @@ def pack_log(log: CodedLog, older_items: pl.Series, older_actions: Sequence[str]
         row="row",
     ).sort("user", maintain_order=True)
     lengths = np.bincount(grouped["user"].to_numpy(), minlength=len(user_codes) + 1)[1:]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     item, action, time, row = (grouped[name].to_numpy() for name in ("item", "action", "time", "row"))
     if log.ordered:  # a place in an order is no time: nothing may be counted from it
         time = np.full(len(time), UNKNOWN_TIME)

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from footfall.errors import InputError
+from footfall.packed import offsets_of
 from footfall.vocabulary import Vocabulary
 
 JOIN_ROWS = 1_000_000
@@ -87,7 +88,7 @@ def pack_ids(ids: pl.Series) -> Vocabulary:
     # In slices, because one joined text would hold all ids a second time.
     slices = [ids.slice(at, JOIN_ROWS).str.join("").item() for at in range(0, len(ids), JOIN_ROWS)]
     values = np.frombuffer(b"".join(text.encode() for text in slices), dtype=np.uint8)
-    return Vocabulary(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+    return Vocabulary(values, offsets_of(lengths))
 
 
 def unpack_ids(vocabulary: Vocabulary) -> pl.Series:

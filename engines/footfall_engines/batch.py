@@ -21,6 +21,7 @@ from footfall.contract import (
 )
 from footfall.errors import InputError
 from footfall.history import ModelInput, bucket_width, pad
+from footfall.packed import offsets_of, ranges
 from footfall_engines.version import Version
 
 NOBODY = b""
@@ -38,13 +39,13 @@ class IndexLists:
 
     @classmethod
     def of(cls, lists: list[NDArray[np.int32]]) -> "IndexLists":
-        lengths = [len(values) for values in lists]
         values = np.concatenate(lists) if lists else np.zeros(0, np.int32)
-        return cls(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        return cls(values, offsets_of([len(values) for values in lists]))
 
     def take(self, users: NDArray[np.int64]) -> "IndexLists":
         """The lists of these users."""
-        return IndexLists.of([self.values[self.offsets[user] : self.offsets[user + 1]] for user in users])
+        places, offsets = ranges(self.offsets[users], self.offsets[users + 1])
+        return IndexLists(self.values[places], offsets)
 
     def padded(self, width_of: Callable[[int], int] = bucket_width) -> NDArray[np.int32]:
         """int32 [users, the width of the longest]."""
@@ -67,9 +68,7 @@ class Batch:
 
     def take(self, users: NDArray[np.int64]) -> "Batch":
         """That of these users."""
-        start, end = self.history.offsets[users], self.history.offsets[users + 1]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(end - start)])
-        events = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], end - start)
+        events, offsets = ranges(self.history.offsets[users], self.history.offsets[users + 1])
         return Batch(
             ModelInput.of((values[events] for values in self.history.columns), offsets),
             self.excluded.take(users),
@@ -173,7 +172,7 @@ def join_histories(rows: Sequence[Row]) -> ModelInput:
         np.concatenate([row[tensor.name][:length] for row, length in zip(rows, lengths, strict=True)])
         for tensor in HISTORY_COLUMNS
     )
-    return ModelInput.of(joined, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return ModelInput.of(joined, offsets_of(lengths))
 
 
 def _length(row: Row) -> int:

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from footfall.contract import (
 from footfall.encoding import encode
 from footfall.errors import InputError
 from footfall.history import clean, model_input
+from footfall.packed import offsets_of
 from footfall.times import implausible, why_implausible
 from footfall_engines.batch import NOBODY, Batch, IndexLists
 from footfall_engines.version import Version
@@ -113,7 +114,7 @@ def to_indices(requests: Sequence[Request], version: Version) -> Indexed:
     Cleaning, truncation and gaps are footfall.history's, the code that training runs.
     """
     lengths = [len(request.item_ids) for request in requests]
-    offsets = np.array([0, *accumulate(lengths)], dtype=np.int64)
+    offsets = offsets_of(lengths)
     encoded = encode(
         list(chain.from_iterable(request.item_ids for request in requests)),
         list(chain.from_iterable(request.actions for request in requests)),
@@ -156,8 +157,7 @@ def _seen(
             f"item_id holds {most} items of the catalogue, at most {MAX_SEEN} can be kept out of an answer; "
             "with exclude_seen false any number is taken"
         )
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    return IndexLists((seen % num_items).astype(np.int32), offsets)
+    return IndexLists((seen % num_items).astype(np.int32), offsets_of(counts))
 
 
 def _candidate_index(request: Request, version: Version) -> NDArray[np.int32]:

@@ -194,16 +194,14 @@ def forget_candidate(repository: Repository, api: RepositoryApi, say: Say) -> No
 @contextlib.contextmanager
 def _reported(repository: Repository) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yields what writes how the rollout stands, for `footfall versions`."""
-    path, partial = repository.folder / ROLLOUT_FILE, repository.folder / f"{ROLLOUT_FILE}.partial"
+    path, end = repository.folder / ROLLOUT_FILE, repository.folder / END_FILE
 
     def report(facts: dict[str, Any]) -> None:
-        with replacing(path):
-            partial.write_text(json.dumps(facts) + "\n")
-            partial.replace(path)
+        repository.write_texts({path: json.dumps(facts) + "\n"})
 
-    (repository.folder / END_FILE).unlink(missing_ok=True)
+    end.unlink(missing_ok=True)
     try:
         yield report
     finally:
-        for file in (path, partial, repository.folder / END_FILE):
+        for file in (path, end):
             file.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ class Stub:
 def live_stubs(server_pid: int) -> list[Stub]:
     """The server's stubs that run; a killed one waits as a zombie and does not count."""
     stubs = []
-    for child in _family(server_pid):
+    for child in _children(server_pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = child.cmdline()
             # Less than three words has who is about to run the stub's program, or to end.
@@ -58,28 +58,27 @@ def is_stopped(pid: int) -> bool:
 
 def worked_s(server_pid: int) -> float:
     """Processor time that the stubs and what they started have had."""
-    return sum(map(_worked_s, _family(server_pid)))
+    return _worked_s(_children(server_pid))
 
 
 def stub_worked_s(pid: int) -> float:
     """Processor time that a stub and what it started have had."""
-    return sum(map(_worked_s, [*_family(pid), *_found(pid)]))
-
-
-def _worked_s(process: psutil.Process) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system)
+        return _worked_s([psutil.Process(pid), *_children(pid)])
     return 0.0
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [child for process in _found(pid) for child in process.children(recursive=True)]
-    return []
+def _worked_s(processes: list[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
-def _found(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [psutil.Process(pid)]
-    return []
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

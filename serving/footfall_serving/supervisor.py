@@ -112,8 +112,9 @@ class Supervisor(threading.Thread):
         trouble = self._heart.look(worked_s(pid), patience_s)
         if trouble is not None:
             return trouble
-        self._end_stopped_stubs()
-        self._end_stuck_stubs(patience_s)
+        stubs = self._stubs()
+        self._end_stopped(stubs)
+        self._end_stuck(stubs, patience_s)
         with contextlib.suppress(BusyError):  # the next look finds it too
             return self._reload_what_lost_its_stub()
         return None
@@ -144,18 +145,19 @@ class Supervisor(threading.Thread):
             if self._ended.wait(0.2):
                 raise Ended
 
-    def _end_stopped_stubs(self) -> None:
-        for stub in self._stubs():
+    def _end_stopped(self, stubs: list[Stub]) -> None:
+        for stub in stubs:
             if is_stopped(stub.pid):
                 self._end_stub(stub, "was stopped")
 
-    def _end_stuck_stubs(self, patience_s: float) -> None:
+    def _end_stuck(self, stubs: list[Stub], patience_s: float) -> None:
         """Those at one batch for twice as long, while others of their model answer; who computes has until BUSY_S."""
         before, self._at_a_batch = self._at_a_batch, {}
-        for stub in self._stubs():
-            since, worked = busy_since(stub.region), stub_worked_s(stub.pid)
+        for stub in stubs:
+            since = busy_since(stub.region)
             if not since:
                 continue
+            worked = stub_worked_s(stub.pid)
             known = before.get(stub.region)
             if known is None or known.since != since:
                 known = AtABatch(since, worked)

@@ -2,7 +2,8 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from footfall.contract import COMPOSING_MODELS, ENSEMBLE
@@ -28,8 +29,7 @@ def undone_on_failure(repository: Repository, api: RepositoryApi | None, say: Sa
 
 
 def _reload(repository: Repository, api: RepositoryApi, say: Say) -> None:
-    loads: tuple[Callable[[], None], ...] = (lambda: api.load(ENSEMBLE), lambda: api.load_steps(repository))
-    for load in loads:
+    for load in (partial(api.load, ENSEMBLE), partial(api.load_steps, repository)):
         try:
             load()
         except FootfallError as error:

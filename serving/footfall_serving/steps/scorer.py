@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from footfall.contract import HEADS, USER_VECTOR
+from footfall.contract import HEADS, HISTORY_COLUMNS, USER_VECTOR
 from footfall.history import ModelInput
 from footfall_engines.batch import NOBODY, Batch, IndexLists
 from footfall_engines.engine import load_engine
@@ -42,6 +42,5 @@ class Scorer:
 def _nobody() -> Batch:
     """One user without any event."""
     none, offsets = np.zeros(0, np.int32), np.zeros(2, np.int64)
-    return Batch(
-        ModelInput.of([none] * 6, offsets), IndexLists(none, offsets), IndexLists(none, offsets), (NOBODY,)
-    )
+    history, lists = ModelInput.of([none] * len(HISTORY_COLUMNS), offsets), IndexLists(none, offsets)
+    return Batch(history, lists, lists, (NOBODY,))

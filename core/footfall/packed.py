@@ -1,0 +1,16 @@
+"""Packed: lists of unequal length in one array; list i owns the places offsets[i]:offsets[i + 1]."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def offsets_of(lengths: ArrayLike) -> NDArray[np.int64]:
+    """Where each list begins and the last one ends, int64 [lists + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def ranges(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places start[i]:end[i] one after the other, int64, and the offsets of these lists."""
+    lengths = end - start
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths), offsets
