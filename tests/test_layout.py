@@ -131,3 +131,9 @@ def test_nothing_tracked_names_a_machine_path_or_edits_the_import_path() -> None
             continue
         found = forbidden.search(path.read_text())
         assert not found, f"{path.relative_to(ROOT)}: {found.group(0)!r}" if found else ""
+
+
+def test_no_merge_was_left_half_done() -> None:
+    marks = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+    for path in tracked_files("*.py", "*.md", "*.toml", "*.cfg", "*.yml", "Makefile"):
+        assert not marks.search(path.read_text()), path.relative_to(ROOT)
