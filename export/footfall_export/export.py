@@ -27,6 +27,7 @@ from footfall_engines.version import (
     check_successor,
 )
 from footfall_export.canary import canary
+from footfall_export.mix import training_mix
 from footfall_export.options import ExportOptions
 from footfall_export.parity import Parity, measure, not_measured
 from footfall_export.to_onnx import write_onnx
@@ -59,7 +60,9 @@ def export(
     facts, ranker = _facts(checkpoint, options), home.folder / RANKER
     with writing(ranker, "nothing is left of the new version"), aside(home.folder / ASIDE) as folder:
         parity = _write_version(folder, checkpoint, options, facts)
-        write_manifest(folder, KIND, facts)
+        mix = training_mix(checkpoint)
+        mix.save(folder)
+        write_manifest(folder, KIND, facts | {"training_mix": mix.facts()})
         number = home.take_in(folder, check)
     return {"version": number, "folder": str(home.version_folder(number)), "parity": parity.as_json()}
 

@@ -101,9 +101,14 @@ def read_top_k(top_k: NDArray[Any] | None, max_top_k: int) -> int:
 
 @dataclass(frozen=True)
 class Indexed:
-    """What an engine is asked of requests, and how many of their events were left out."""
+    """What an engine is asked of requests, and how many of their events were left out.
+
+    item int32 [events]: of every event, PADDING_INDEX where it is unknown; action uint8: of those that were kept.
+    """
 
     batch: Batch
+    item: NDArray[np.int32]
+    action: NDArray[np.uint8]
     unknown_items: int
     unknown_actions: int
 
@@ -131,7 +136,8 @@ def to_indices(requests: Sequence[Request], version: Version) -> Indexed:
         IndexLists.of([_candidate_index(request, version) for request in requests]),
         tuple(request.user for request in requests),
     )
-    return Indexed(batch, int(encoded.unknown_items.sum()), int(encoded.unknown_actions.sum()))
+    unknown = int(encoded.unknown_items.sum()), int(encoded.unknown_actions.sum())
+    return Indexed(batch, encoded.item, encoded.histories.action, *unknown)
 
 
 def _seen(

@@ -6,12 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footfall.contract import ACTION_NAME, MODEL_VERSION, RECOMMENDED_ID, SCORE
-from footfall_engines.version import Version
-from footfall_serving.steps.step import write
+from footfall_serving.steps.step import Step, write
+
+SCORES = (-20, -10, -5, -2, 0, 2, 5, 10, 15, 20, 30, 50)
 
 
 class Lister:
-    def __init__(self, version: Version) -> None:
+    def __init__(self, step: Step) -> None:
+        version = step.version
+        self._best = step.counters.histogram(
+            "footfall_best_score",
+            "Score of the best item of each list; of an empty list there is none.",
+            SCORES,
+            falls=True,
+        )
         self._items = version.items
         self._actions = np.array(list(version.actions), dtype=np.object_)
         self._number = np.array([version.number], dtype=np.int64)
@@ -23,6 +31,7 @@ class Lister:
         listed = ~np.isneginf(score) & (np.arange(score.shape[1]) < np.array(top_k)[:, None])
         ids = np.array(self._items.ids(index[listed]), dtype=np.object_)
         scores, ends = score[listed], np.cumsum(listed.sum(axis=1)).tolist()
+        self._best.add(score[listed[:, 0], 0].tolist())
         return [
             [
                 write(RECOMMENDED_ID, ids[start:end]),

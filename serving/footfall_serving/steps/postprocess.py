@@ -17,7 +17,7 @@ Ranked = tuple[NDArray[np.int32], NDArray[np.float32], int]
 
 class Postprocess(Step):
     def start(self) -> None:
-        self._lister = Lister(self.version)
+        self._lister = Lister(self)
 
     def ask(self, request: Any) -> Ranked:
         index, score = read_row(request, ITEM_INDEX), read_row(request, ITEM_SCORE)

@@ -15,9 +15,9 @@ from footfall_serving.steps.step import Step, write
 
 class Scorer:
     def __init__(self, step: Step) -> None:
-        self._engine, self._lister = load_engine(step.version), Lister(step.version)
+        self._engine, self._lister = load_engine(step.version), Lister(step)
         self._said = (*(HEADS[head] for head in step.version.heads), USER_VECTOR)
-        self._computed, self._cached = step.counters.of(
+        self._history_events = step.counters.counter(
             "footfall_history_events_total",
             "Events of requests' histories, computed or known from a request before.",
             "source",
@@ -30,8 +30,7 @@ class Scorer:
         before = self._engine.cached_events
         scores = self._engine.score(replace(batch, top_k=max(top_k)))
         cached = self._engine.cached_events - before
-        self._cached.add(cached)
-        self._computed.add(len(batch.history.item) - cached)
+        self._history_events.add_all((len(batch.history.item) - cached, cached))
         lists = self._lister.write(scores.item_index, scores.item_score, top_k)
         return [
             [*listed, *(write(tensor, scores.outputs[tensor.name][user]) for tensor in self._said)]

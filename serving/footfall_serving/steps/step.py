@@ -34,6 +34,7 @@ class Step:
         """Load what the step needs; called once."""
 
     def finalize(self) -> None:
+        self.counters.close()
         self._busy.close()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -51,7 +52,6 @@ class Step:
             except Exception as error:
                 responses.append(failure(error))
         answers = iter(self._answer_all(asked))
-        self.counters.send_at_times()
         return [next(answers) if response is None else response for response in responses]
 
     def ask(self, request: Any) -> Any:
