@@ -22,7 +22,7 @@ import tritonclient.grpc as grpcclient
 from _facts import busy_cores, commit, machine, summary
 from numpy.typing import NDArray
 
-from footfall.contract import DEFAULT_TOP_K, RECOMMENDER
+from footfall.contract import DEFAULT_TOP_K, GRPC_KEY_HEADER, RECOMMENDER
 from footfall.history import model_input, slices
 from footfall_client import AsyncClient, Event
 from footfall_data.dataset import Dataset
@@ -30,6 +30,7 @@ from footfall_engines.batch import Batch, IndexLists
 from footfall_engines.engine import load_engine
 from footfall_engines.repository import Repository
 from footfall_serving.server import running_server
+from footfall_serving.state import ServerState
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 CLIENTS = (1, 8, 32)
@@ -62,7 +63,7 @@ def measure(scratch: Path, seconds: float) -> dict[str, Any]:
     with running_server(repository) as server:
         for clients in CLIENTS:
             for length in LENGTHS:
-                row = one(server.grpc_url, dataset, clients, length, seconds)
+                row = one(server, dataset, clients, length, seconds)
                 row["engine_alone_ms"] = engine_ms[length]
                 rows.append(row)
                 print(
@@ -119,14 +120,14 @@ def engine_alone(repository: Path, dataset: Dataset, length: int) -> dict[str, A
     return {name: value for name, value in summary(times).items() if name != "rounds"}
 
 
-def one(url: str, dataset: Dataset, clients: int, length: int, seconds: float) -> dict[str, Any]:
+def one(server: ServerState, dataset: Dataset, clients: int, length: int, seconds: float) -> dict[str, Any]:
     """One measurement, the step's own times from the server's statistics."""
-    before = step_statistics(url)
+    before = step_statistics(server)
     command = [sys.executable, __file__, "--seconds", str(seconds)]
-    where = ["--client", url, str(dataset.folder), str(clients), str(length)]
+    where = ["--client", server.grpc_url, str(dataset.folder), str(clients), str(length)]
     run = subprocess.run([*command, *where], stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, Any] = json.loads(run.stdout)
-    after = step_statistics(url)
+    after = step_statistics(server)
     requests, executions, compute, queue = (new - old for new, old in zip(after, before, strict=True))
     row["step_ms"] = compute / requests / 1e6
     row["step_queue_ms"] = queue / requests / 1e6
@@ -134,10 +135,11 @@ def one(url: str, dataset: Dataset, clients: int, length: int, seconds: float) -
     return row
 
 
-def step_statistics(url: str) -> tuple[int, int, int, int]:
+def step_statistics(server: ServerState) -> tuple[int, int, int, int]:
     """Requests, executions, nanoseconds computing and queueing (both per request, summed)."""
-    with grpcclient.InferenceServerClient(url) as client:
-        model = client.get_inference_statistics(RECOMMENDER).model_stats[0]
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        key = {GRPC_KEY_HEADER: server.repository_key}
+        model = client.get_inference_statistics(RECOMMENDER, headers=key).model_stats[0]
     times = model.inference_stats
     return model.inference_count, model.execution_count, times.compute_infer.ns, times.queue.ns
 

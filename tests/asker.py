@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from typing import Protocol as Interface
 
 from conftest import eventually
@@ -44,16 +45,21 @@ class Asker(threading.Thread):
     """Asks without a pause until `ended`, and keeps the answers and what failed."""
 
     def __init__(
-        self, url: str, ask: Callable[[Client], Recommendation], protocol: Protocol = "grpc"
+        self,
+        url: str,
+        ask: Callable[[Client], Recommendation],
+        protocol: Protocol = "grpc",
+        **options: Any,
     ) -> None:
         super().__init__()
         self._url, self._protocol, self._ask = url, protocol, ask
+        self._options: dict[str, Any] = {"retries": 0, "timeout": 30} | options
         self.ended = threading.Event()
         self.answers: list[Recommendation] = []
         self.failures: list[Exception] = []
 
     def run(self) -> None:
-        with Client(self._url, self._protocol, retries=0, timeout=30) as client:
+        with Client(self._url, self._protocol, **self._options) as client:
             while not self.ended.is_set():
                 try:
                     self.answers.append(self._ask(client))

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 
+from footfall.contract import GRPC_KEY_HEADER
 from footfall.folder import write_manifest
 from footfall.history import Asked, newest
 from footfall_data.dataset import Dataset
@@ -210,6 +211,11 @@ def post(url: str, body: Any, headers: dict[str, str] | None = None) -> tuple[in
             return answer.status, json.loads(answer.read() or b"{}")
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"{}")
+
+
+def key_of(server: ServerState) -> dict[str, str]:
+    """The header that opens over gRPC what is closed."""
+    return {GRPC_KEY_HEADER: server.repository_key}
 
 
 def infer(server: ServerState, *inputs: tuple[str, str, list[Any]]) -> tuple[int, dict[str, Any]]:

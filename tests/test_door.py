@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from footfall.contract import GRPC_KEY_HEADER, KEY_HEADER
 from footfall_serving.door.callers import Callers
+from footfall_serving.door.drain import QUIET_S, drain_file
 from footfall_serving.door.http.body import Chunks
 from footfall_serving.door.http.connection import Connection
 from footfall_serving.door.http.refused import Refused
@@ -323,14 +325,17 @@ class FakeTransport:
     def write_eof(self) -> None:
         self.written += EOF
 
+    def resume_reading(self) -> None:
+        """What comes is the test's to say."""
+
     def close(self) -> None:
         self.closed = True
 
     abort = close
 
 
-def connect(callers: Callers) -> tuple[Connection, FakeTransport]:
-    connection, transport = Connection(callers, cast(Any, None)), FakeTransport()
+def connect(callers: Callers, upstream: Any = None) -> tuple[Connection, FakeTransport]:
+    connection, transport = Connection(callers, upstream), FakeTransport()
     connection.connection_made(cast(Any, transport))
     return connection, transport
 
@@ -349,6 +354,27 @@ def test_a_request_that_trickles_is_refused_and_an_idle_connection_is_not() -> N
     callers.look()
     assert slow[1].closed
     assert not idle[1].closed
+
+
+def test_a_door_that_drains_is_not_ready_and_closes_behind_each_answer(tmp_path: Path) -> None:
+    loop, grpc_file = FakeLoop(), str(tmp_path / "grpc:1")
+    callers = Callers(cast(Any, loop), grpc_file=grpc_file)
+    waiting: list[Callable[[bytes], None]] = []
+    upstream = SimpleNamespace(ask=lambda request, on_answer: waiting.append(on_answer))
+    (asks, answered), (checks, told) = connect(callers, upstream), connect(callers)
+    asks.data_received(b"GET /v2 HTTP/1.1\r\n\r\n")
+    drain_file(grpc_file).touch()
+    assert not callers.drain()
+    checks.data_received(b"GET /v2/health/ready HTTP/1.1\r\n\r\n")
+    assert told.written.startswith(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n")
+    loop.now += QUIET_S
+    assert not callers.drain()
+    waiting[0](b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert answered.written == b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    assert answered.closed and told.closed
+    for connection in (asks, checks):
+        connection.connection_lost(None)
+    assert callers.drain()
 
 
 def test_one_connection_more_than_there_may_be_takes_the_place_of_the_idlest() -> None:
@@ -374,8 +400,9 @@ def test_what_perf_analyzer_and_tritonclient_ask_passes_through_the_door(
         assert client.is_model_ready("footfall", "1")
         assert {row["name"] for row in client.get_model_metadata("footfall")["inputs"]} >= {"item_id"}
         assert client.get_model_config("footfall", "1")["platform"] == "ensemble"
-        assert client.get_inference_statistics("footfall")["model_stats"]
-        assert client.get_inference_statistics()["model_stats"]
+        key = {KEY_HEADER: server.repository_key}
+        assert client.get_inference_statistics("footfall", headers=key)["model_stats"]
+        assert client.get_inference_statistics(headers=key)["model_stats"]
         assert client.get_server_metadata()["version"]
         for binary in (True, False):
             sent = httpclient.InferInput("item_id", [1, 2], "BYTES")

@@ -27,6 +27,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from footfall.contract import COMPOSING_MODELS, GRPC_KEY_HEADER, OVERLOADED, RECOMMENDER
 from footfall_client import Client
 from footfall_serving.door.callers import Callers
+from footfall_serving.door.drain import QUIET_S, drain_file
 from footfall_serving.door.grpc.connection import Connection
 from footfall_serving.door.grpc.frames import (
     ACK,
@@ -34,6 +35,7 @@ from footfall_serving.door.grpc.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
     PING,
     PREFACE,
@@ -46,7 +48,7 @@ from footfall_serving.door.grpc.frames import (
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
 from footfall_serving.door.grpc.refused import Refused, Status
-from footfall_serving.door.hold import LONGEST_S, begin, idle_file
+from footfall_serving.door.hold import LONGEST_S, begin, hold_file, idle_file
 from footfall_serving.door.limits import (
     MAX_BODY_BYTES,
     MAX_FRAME_BYTES,
@@ -231,8 +233,8 @@ def test_composing_models_are_closed_over_both_protocols_and_their_metadata_is_n
         assert client.is_model_ready(step)
         assert client.get_model_metadata(step).inputs
         assert client.get_model_config(step).config.name == step
-        assert client.get_inference_statistics(step).model_stats
         key = {GRPC_KEY_HEADER: server.repository_key}
+        assert client.get_inference_statistics(step, headers=key).model_stats
         assert {model.name for model in client.get_model_repository_index(key).models} >= {step}
 
 
@@ -590,8 +592,8 @@ def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_k
 
 
 def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_path: Path) -> None:
-    hold = tmp_path / "hold"
-    door = pair(Callers(cast(Any, FakeLoop()), hold=hold))
+    hold = hold_file(str(tmp_path / "grpc:1"))
+    door = pair(Callers(cast(Any, FakeLoop()), grpc_file=str(tmp_path / "grpc:1")))
     door.asks(1, ASKS)
     door.loop.transport.frames()
     begin(hold)
@@ -609,6 +611,31 @@ def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_pat
     go_on()
     assert door.loop.transport.frames() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
     assert door.transport.reads
+
+
+def test_a_door_that_drains_sends_callers_away_and_ends_once_nothing_is_under_way(tmp_path: Path) -> None:
+    grpc_file = str(tmp_path / "grpc:1")
+    callers = Callers(cast(Any, FakeLoop()), grpc_file=grpc_file)
+    door, ready = pair(callers), message(b"\x08\x01")
+    assert not callers.drain()
+    door.loop.line.data_received(frame(DATA, 0, 1, ready))
+    assert door.transport.written.endswith(ready)
+    door.transport.written = b""
+    drain_file(grpc_file).touch()
+    assert not callers.drain()
+    assert door.transport.written == frame(GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
+    door.asks(1, ASKS)
+    assert door.loop.transport.frames() == [(HEADERS, 1), (DATA, 1)]
+    door.transport.written = b""
+    door.loop.line.data_received(frame(DATA, 0, 3, ready) + frame(DATA, 0, 3, ready + ready))
+    assert door.transport.written == frame(DATA, 0, 3, message(b"\x08\0")) + frame(DATA, 0, 3, ready + ready)
+    door.loop.now += QUIET_S
+    assert not callers.drain()
+    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, b""))
+    door.transport.written = b""
+    assert callers.drain()
+    assert door.transport.written.endswith(frame(GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4)))
+    assert door.transport.closed
 
 
 def test_a_door_that_dies_or_is_stopped_is_opened_again_for_grpc_too(

@@ -1,80 +1,31 @@
 """proxy/haproxy.cfg, run by a real HAProxy: mutual TLS, a key a caller, a rate a key, for HTTP and gRPC alike."""
 
-import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tritonclient.grpc as grpcclient
 from certificates import issued, written
-from conftest import ROOT, eventually
+from conftest import eventually
+from haproxy import Proxy, needs_haproxy, running_proxy
 from tritonclient.utils import InferenceServerException
 
 from footfall_client import Client, FootfallClientError, InvalidRequest, Overloaded, Unauthorized, Unavailable
 from footfall_client._settings import Protocol
-from footfall_serving.ports import free_port
 from footfall_serving.state import ServerState
 
-HAPROXY = shutil.which("haproxy")
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+pytestmark = needs_haproxy
 
 BOTH = pytest.mark.parametrize("protocol", ["grpc", "http"])
 LIMIT = 20
 
 
-@dataclass(frozen=True)
-class Proxy:
-    url: str
-    root: Path
-    caller: tuple[Path, Path]
-    log: Path
-
-    def client(self, protocol: Protocol, key: str | None, **options: Any) -> Client:
-        headers = {} if key is None else {"x-api-key": key}
-        settings: dict[str, Any] = {"tls": self.root, "certificate": self.caller, "retries": 0} | options
-        return Client(self.url, protocol, headers=headers, **settings)
-
-
 @pytest.fixture(scope="module")
 def proxy(server: ServerState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    folder = tmp_path_factory.mktemp("proxy")
-    root, callers_root = issued(), issued()
-    certificate, key = written(folder / "own", issued("localhost", by=root))
-    (folder / "bundle.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
-    (folder / "keys.map").write_text("sesame shop\nslow-sesame batch\n")
-    (folder / "limits.map").write_text(f"shop 1000000\nbatch {LIMIT}\n")
-    port = free_port("127.0.0.1")
-    environment = {
-        "ADDRESS": f"127.0.0.1:{port}",
-        "CERTIFICATE": str(folder / "bundle.pem"),
-        "CALLERS_ROOT": str(written(folder / "callers", callers_root)[0]),
-        "KEYS": str(folder / "keys.map"),
-        "LIMITS": str(folder / "limits.map"),
-        "HTTP": server.http_url,
-        "GRPC": server.grpc_url,
-    }
-    assert HAPROXY is not None
-    command = [HAPROXY, "-db", "-f", str(ROOT / "proxy" / "haproxy.cfg")]
-    log = folder / "log"
-    with log.open("w") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-    try:
-        assert eventually(lambda: process.poll() is not None or _listens(port))
-        assert process.poll() is None, log.read_text()
-        caller = written(folder / "caller", issued("caller", by=callers_root))
-        yield Proxy(f"localhost:{port}", written(folder / "root", root)[0], caller, log)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    addresses = {"HTTP": server.http_url, "GRPC": server.grpc_url}
+    with running_proxy(tmp_path_factory.mktemp("proxy"), addresses, limit=LIMIT) as proxy:
+        yield proxy
 
 
 @BOTH

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
-from conftest import post
+from conftest import key_of, post
 from test_door import INFER
 from tritonclient.utils import InferenceServerException
 
@@ -68,7 +68,7 @@ def test_neither_users_nor_histories_are_in_any_log_metric_or_statistic(
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://{server.http_url}{INFER}", body.encode(), timeout=30)
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
-        statistics = json.dumps(client.get_inference_statistics(as_json=True))
+        statistics = json.dumps(client.get_inference_statistics(headers=key_of(server), as_json=True))
     with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=30) as answer:
         metrics = answer.read().decode()
     said = capfd.readouterr()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
-from conftest import eventually, infer
+from conftest import eventually, infer, key_of
 from tritonclient.utils import InferenceServerException
 
 from footfall.contract import HEADS, REQUEST, response
@@ -43,7 +43,7 @@ def test_metadata_is_the_contract_with_a_batch_axis_as_nvidias_tools_expect(serv
         }
         config = client.get_model_config("footfall").config
         assert config.max_batch_size == 64
-        statistics = client.get_inference_statistics("recommender").model_stats[0]
+        statistics = client.get_inference_statistics("recommender", headers=key_of(server)).model_stats[0]
         assert statistics.version == "1"
         assert statistics.inference_stats.success.count > 0
 
@@ -124,7 +124,7 @@ def test_unknown_events_are_dropped_and_counted_in_the_metrics(server: ServerSta
 def test_requests_of_unequal_length_are_batched(server: ServerState, ids: list[str]) -> None:
     def counts() -> tuple[int, int]:
         with grpcclient.InferenceServerClient(server.grpc_url) as client:
-            statistics = client.get_inference_statistics("recommender").model_stats[0]
+            statistics = client.get_inference_statistics("recommender", headers=key_of(server)).model_stats[0]
         return statistics.inference_count, statistics.execution_count
 
     def ask(length: int) -> None:

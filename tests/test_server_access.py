@@ -1,13 +1,17 @@
 """Who may do what with the server: TLS and the key."""
 
+import json
 import os
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tritonclient.grpc as grpcclient
 from certificates import issued, pem, written
-from conftest import a_stub, copied, eventually, post
+from conftest import a_stub, copied, eventually, key_of, post
 from cryptography.hazmat.primitives import serialization
 from tritonclient.utils import InferenceServerException
 
@@ -119,3 +123,25 @@ def test_log_and_trace_settings_need_the_key(server: ServerState) -> None:
             client.update_log_settings({"log_verbose_level": 1})
         with pytest.raises(InferenceServerException, match="restricted"):
             client.update_trace_settings("footfall", {"trace_level": ["TIMESTAMPS"]})
+
+
+def test_statistics_need_the_key(server: ServerState) -> None:
+    key = {KEY_HEADER: server.repository_key}
+    for path in ("stats", "footfall/stats", "recommender/versions/1/stats"):
+        assert "restricted" in got(server, path)["error"]
+        assert "restricted" in got(server, path, {KEY_HEADER: "wrong"})["error"]
+        assert got(server, path, key)["model_stats"]
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        for model in ("", "footfall"):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                client.get_inference_statistics(model)
+            assert client.get_inference_statistics(model, headers=key_of(server)).model_stats
+
+
+def got(server: ServerState, path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(f"http://{server.http_url}/v2/models/{path}", headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error))

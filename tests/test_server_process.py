@@ -83,6 +83,8 @@ def test_the_command_ends_everything(tiny_repository: Path, tmp_path: Path, how:
             os.kill(a_stub(facts["pid"], "recommender", 1).pid, signal.SIGKILL)
         command.send_signal(how)
         assert command.wait(PATIENCE_S) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+        assert command.stderr is not None
+        assert ("drained" in command.stderr.read().splitlines()) == (how == signal.SIGTERM)
         assert eventually(lambda: not any(_runs(process) for process in processes))
         assert read_state(repository) is None
         if how != signal.SIGKILL:
@@ -133,6 +135,7 @@ def test_other_addresses_of_the_machine_are_not_listened_on(server: ServerState)
         ({"http_port": 99999}, "http port 99999 is not in 0..65535"),
         ({"metrics_port": -4}, "metrics port -4 is not in 0..65535"),
         ({"max_inferences": 0}, "max inferences 0 must be at least 1"),
+        ({"drain_s": -1.0}, "drain s -1.0 cannot be below 0"),
         ({"http_port": 8001}, "http and grpc cannot both have port 8001"),
     ],
 )

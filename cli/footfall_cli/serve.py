@@ -22,11 +22,12 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the live version of a model repository, supervised, until ctrl-C or SIGTERM.
+    """Serve the live version of a model repository, supervised, until ctrl-C or a SIGTERM, after which it drains.
 
     Example: footfall serve --repository model_repository --http-port 8000 --grpc-port 8001
     """
     from footfall.errors import InputError
+    from footfall_serving.door.drain import drain
     from footfall_serving.launch import LOG_FILE, Ended
     from footfall_serving.server import running_server
 
@@ -58,4 +59,8 @@ def serve(
         show(facts, text, as_json)
         while not ended():
             time.sleep(0.1)
+        if signals == [signal.SIGTERM] and wanted.drain_s:
+            say(f"draining: not ready any more, for who still comes {wanted.drain_s:g} s at most")
+            nobody = drain(state.grpc_file, wanted.drain_s, lambda: len(signals) > 1)
+            say("drained" if nobody else "not drained: somebody still came or was not answered")
     say("stopped")

@@ -30,6 +30,13 @@ class ServeOptions:
             " times the seconds that callers wait."
         ),
     ] = MAX_INFERENCES
+    drain_s: Annotated[
+        float,
+        Flag(
+            "At most, after SIGTERM: it is not ready, answers who still comes, and ends 3 s after the last. ctrl-C or"
+            " a second SIGTERM ends it at once; 0 does not drain."
+        ),
+    ] = 20.0
     repository_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -40,6 +47,8 @@ class ServeOptions:
                 raise InputError(f"the TLS file {path} does not exist")
         if self.max_inferences < 1:
             raise InputError(f"max inferences {self.max_inferences} must be at least 1")
+        if not self.drain_s >= 0:
+            raise InputError(f"drain s {self.drain_s} cannot be below 0")
         purposes: dict[int, str] = {}
         for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
             if not 0 <= port <= MAX_PORT:

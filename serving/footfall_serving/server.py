@@ -21,8 +21,8 @@ from footfall_serving.state import ServerState, last_state, read_state, remove_s
 from footfall_serving.supervisor import Supervisor
 from footfall_serving.tls import check_certificate
 
-RESTRICTED = "model-repository,logging,trace,shared-memory"
-"""What changes the server or reads its memory, as its options name it; it takes the key."""
+RESTRICTED = "model-repository,logging,trace,shared-memory,statistics"
+"""What changes the server, reads its memory or tells who asks how much, as its options name it; it takes the key."""
 
 
 ANY_PORTS = ServeOptions(http_port=0, grpc_port=0, metrics_port=0)

@@ -10,6 +10,8 @@ from footfall.folder import writing
 from footfall_serving.lock import is_served
 
 STATE_FILE = ".server.json"
+INODE = "inode"
+"""The state file's own, which is kept when it gets its name and is another's in a copy."""
 EVERY_ADDRESS = "0.0.0.0"
 LOOPBACK = "127.0.0.1"
 
@@ -55,7 +57,7 @@ def write_state(repository: Path, state: ServerState) -> None:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w") as file:
-                json.dump(asdict(state), file)
+                json.dump({INODE: os.fstat(descriptor).st_ino, **asdict(state)}, file)
             aside.replace(repository / STATE_FILE)
         finally:
             aside.unlink(missing_ok=True)
@@ -71,13 +73,16 @@ def read_state(repository: Path) -> ServerState | None:
 
 
 def last_state(repository: Path) -> ServerState | None:
-    """What is written of the repository's server, which may have been killed together with who supervised it."""
+    """What is written of the repository's server, which may have been killed together with who supervised it; None in
+    a copy of the repository, whose server is another's.
+    """
     path = repository / STATE_FILE
     if not path.is_file():
         return None
     try:
-        return ServerState(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        found = json.loads(path.read_text())
+        return ServerState(**found) if found.pop(INODE) == path.stat().st_ino else None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} does not tell of a server of this Footfall; end the server that may run and remove the file"
         ) from error

@@ -14,7 +14,6 @@ import uvloop
 
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.connection import Connection as GrpcConnection
-from footfall_serving.door.hold import hold_file
 from footfall_serving.door.http.connection import Connection as HttpConnection
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.opening import Opening
@@ -27,16 +26,13 @@ HANDSHAKE_S = 10.0
 
 async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
-    callers, upstream = (
-        Callers(loop, opening.max_inferences, hold_file(opening.grpc_file)),
-        Upstream(opening.http_file, loop),
-    )
-    await loop.create_server(
-        lambda: HttpConnection(callers, upstream), sock=socket.socket(fileno=opening.http), backlog=BACKLOG
-    )
+    callers = Callers(loop, opening.max_inferences, opening.grpc_file)
+    upstream = Upstream(opening.http_file, loop)
+    http, grpc = socket.socket(fileno=opening.http), socket.socket(fileno=opening.grpc)
+    await loop.create_server(lambda: HttpConnection(callers, upstream), sock=http, backlog=BACKLOG)
     await loop.create_server(
         lambda: GrpcConnection(callers, opening.grpc_file),
-        sock=socket.socket(fileno=opening.grpc),
+        sock=grpc,
         backlog=BACKLOG,
         ssl=None if opening.tls is None else _context(*opening.tls),
         ssl_handshake_timeout=None if opening.tls is None else HANDSHAKE_S,
@@ -44,9 +40,16 @@ async def keep(opening: Opening) -> None:
     rollout = rollout_file(opening.grpc_file)
     rollout.unlink(missing_ok=True)  # of a door that died
     await loop.create_unix_server(lambda: callers.rollout, str(rollout))
-    while True:
+    while not callers.drain():
         await asyncio.sleep(1)
         callers.look()
+    for listens in (
+        http,
+        grpc,
+    ):  # the keeper's too: who comes now is refused by the system, and goes elsewhere
+        listens.shutdown(socket.SHUT_RDWR)
+    callers.tell_drained()
+    await asyncio.Event().wait()  # what was written is still being read
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

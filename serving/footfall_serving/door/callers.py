@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from footfall.contract import MAX_INFERENCES
-from footfall_serving.door.hold import idle_file, is_held
+from footfall_serving.door.drain import QUIET_S, drain_file, drained_file
+from footfall_serving.door.hold import hold_file, idle_file, is_held
 from footfall_serving.door.limits import AT_ONCE, FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
 from footfall_serving.door.rollout import Rollout
 from footfall_serving.door.turns import Turn, Turns
@@ -21,8 +21,15 @@ class Caller(Protocol):
     @property
     def since(self) -> float: ...
 
+    @property
+    def under_way(self) -> bool:
+        """Whether something has begun to arrive, or is not answered."""
+
     def refuse_slow(self, began: float) -> None:
         """Refuse what has been arriving since before `began`."""
+
+    def send_away(self, *, last: bool) -> None:
+        """Have it make no further request on this connection; `last` where none that it has made is answered."""
 
     def close(self) -> None: ...
 
@@ -34,13 +41,16 @@ class Callers:
         self,
         loop: asyncio.AbstractEventLoop,
         max_inferences: int = MAX_INFERENCES,
-        hold: Path = Path("nobody holds"),
+        grpc_file: str = "nobody asks",
     ) -> None:
         self.loop = loop
         self.held = 0
         self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE), loop.time)
-        self._hold = hold
+        self._hold = hold_file(grpc_file)
         self._connections: set[Caller] = set()
+        self._drain, self._drained = drain_file(grpc_file), drained_file(grpc_file)
+        self._asked_at = loop.time()
+        self.is_draining = False
         self.rollout = Rollout()
 
     def add(self, connection: Caller) -> None:
@@ -70,6 +80,7 @@ class Callers:
 
     def begin(self, go: Callable[[], None]) -> Turn | None:
         """Take a turn for an inference (see Turns.take), to be ended or left."""
+        self._asked_at = self.loop.time()
         return self._turns.take(go)
 
     def end(self, turn: Turn, *, answered: bool) -> None:
@@ -90,3 +101,21 @@ class Callers:
         began = self.loop.time() - MAX_SECONDS
         for connection in list(self._connections):
             connection.refuse_slow(began)
+
+    def drain(self) -> bool:
+        """To be called every second: whether it was to drain, and nobody comes any more. Then all are sent away."""
+        if not self.is_draining:
+            if not self._drain.exists():
+                return False
+            self.is_draining, self._asked_at = True, self.loop.time()
+        for connection in self._connections:
+            connection.send_away(last=False)
+        if self.loop.time() - self._asked_at < QUIET_S or any(one.under_way for one in self._connections):
+            return False
+        for connection in list(self._connections):
+            connection.send_away(last=True)
+            connection.close()
+        return True
+
+    def tell_drained(self) -> None:
+        self._drained.touch()

@@ -4,7 +4,6 @@ import asyncio
 from functools import partial
 from typing import cast
 
-from footfall.contract import OVERLOADED
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.frames import (
     CANCEL,
@@ -23,16 +22,11 @@ from footfall_serving.door.grpc.frames import (
 )
 from footfall_serving.door.grpc.inference import who
 from footfall_serving.door.grpc.line import MARK, Line
-from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.grpc.refused import TOO_MANY, TOO_MUCH, TRAILERS, Refused, Status
 from footfall_serving.door.grpc.stream import PREFIX, Stream
 from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SECONDS, STREAM_BYTES
 from footfall_serving.door.rollout import GRPC, renamed
-
-TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
-TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
-TRAILERS = Refused(Status.UNIMPLEMENTED, "headers behind the first ones are not taken")
-"""They cannot wait, for the table of headers, and what is before them may have to. No library of gRPC sends any."""
 
 
 class Connection(asyncio.Protocol):
@@ -62,6 +56,8 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         return bool(self.streams)
 
+    under_way = busy
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._callers.add(self)
@@ -81,6 +77,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         self._closed = True
         self.transport.close()
+
+    def send_away(self, *, last: bool) -> None:
+        if self._line is not None:
+            self._line.send_away(self._last_stream if last else None)
 
     def pause_writing(self) -> None:
         """The caller does not read. Nor is it read then: each call that is refused waits for room here."""
@@ -158,7 +158,9 @@ class Connection(asyncio.Protocol):
 
     async def _connect(self) -> None:
         try:
-            _, line = await self._callers.loop.create_unix_connection(lambda: Line(self), self._path)
+            _, line = await self._callers.loop.create_unix_connection(
+                lambda: Line(self, self._callers), self._path
+            )
         except OSError:  # the server is started again; its callers know how to try again
             self.close()
             return
@@ -257,22 +259,18 @@ class Connection(asyncio.Protocol):
         kept, stream.kept = stream.kept, b""
         if stream.refused is not None:
             return
-        if self._due is None:
-            self._write([kept])
-        else:
-            self._due.append(kept)
+        self._write([kept]) if self._due is None else self._due.append(kept)
 
     def _hold_frames(self, waited: int) -> None:
-        change = self._frames.waiting - waited
-        self._held += change
+        self._held += (change := self._frames.waiting - waited)
         if not self._callers.hold(change, self._held) and self._frames.waiting:
             self.close()
 
     def _refuse(self, number: int, refused: Refused) -> bytes:
         """What the server is told."""
         self.streams[number].refused = refused
-        cancelled = frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big"))
-        return cancelled + frame(PING, 0, 0, MARK + number.to_bytes(4, "big"))
+        ping = frame(PING, 0, 0, MARK + number.to_bytes(4, "big"))
+        return frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big")) + ping
 
     def _give_back(self) -> None:
         """To the caller's window of the connection: the server never counts what it was not sent."""

@@ -5,7 +5,7 @@ import struct
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = struct.Struct(">HBBBI")
 """Length in two parts, kind, flags, stream."""
-DATA, HEADERS, RST_STREAM, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 6, 8, 9
+DATA, HEADERS, RST_STREAM, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
 LAST_STREAM = 2**31 - 1
 NO_ERROR, CANCEL = 0, 8
@@ -80,3 +80,8 @@ def _end_of_block(data: bytes, stop: int, stream: int) -> int:
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def goaway(last_stream: int) -> bytes:
+    """No stream after that one is taken."""
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last_stream, NO_ERROR))

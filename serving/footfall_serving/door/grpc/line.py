@@ -3,15 +3,18 @@
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.frames import (
     ACK,
     DATA,
     END_STREAM,
     HEAD,
     HEADERS,
+    LAST_STREAM,
     PING,
     RST_STREAM,
     Frames,
+    goaway,
 )
 
 if TYPE_CHECKING:
@@ -24,13 +27,15 @@ enter no table, and may be lost; of its real answers none begins so.
 """
 MARK = b"door"
 """How pings of the door begin; the number of a stream follows."""
+YES, NO = b"\0\0\0\0\x02\x08\x01", b"\0"
+"""What all of an answer says of who is ready or serves, in the field 1, and what its last byte says of who is not."""
 
 
 class Line(asyncio.Protocol):
     """What the server sends to one caller, frame by frame."""
 
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
+    def __init__(self, connection: "Connection", callers: Callers) -> None:
+        self._connection, self._callers = connection, callers
         self._frames = Frames(LARGEST_FRAME, LARGEST_FRAME)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,6 +50,10 @@ class Line(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._connection.resume_reading()
 
+    def send_away(self, last_stream: int | None) -> None:
+        """Tell the caller to make no new call here; None: but what is on its way is taken, RFC 9113, section 6.8."""
+        self._connection.transport.write(goaway(LAST_STREAM if last_stream is None else last_stream))
+
     def data_received(self, data: bytes) -> None:
         connection = self._connection
         data, frames = self._frames.take(data)
@@ -58,6 +67,9 @@ class Line(asyncio.Protocol):
                 kind, flags, number, data, place + HEAD.size
             ):
                 passed.append(data[start:place])
+                start = stop
+            elif self._callers.is_draining and kind == DATA and data[place + HEAD.size : stop] == YES:
+                passed += data[start : stop - 1], NO
                 start = stop
         passed.append(data[start:] if start else data)
         connection.transport.write(passed[0] if len(passed) == 1 else b"".join(passed))

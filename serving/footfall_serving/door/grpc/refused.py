@@ -3,6 +3,7 @@
 import enum
 from urllib.parse import quote
 
+from footfall.contract import OVERLOADED
 from footfall_serving.door.grpc.frames import (
     END_HEADERS,
     END_STREAM,
@@ -45,6 +46,12 @@ class Refused(Exception):
         block += _header(b"grpc-message", quote(self.sentence, safe=PRINTABLE).encode())
         trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
         return trailers if ended else trailers + frame(RST_STREAM, 0, stream, NO_ERROR.to_bytes(4, "big"))
+
+
+TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
+TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
+TRAILERS = Refused(Status.UNIMPLEMENTED, "headers behind the first ones are not taken")
+"""They cannot wait, for the table of headers, and what is before them may have to. No library of gRPC sends any."""
 
 
 def _header(name: bytes, value: bytes) -> bytes:

@@ -11,13 +11,17 @@ from footfall_serving.door.hold import LOOK_S
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
 from footfall_serving.door.http.inference import checked, who
-from footfall_serving.door.http.refused import Refused
+from footfall_serving.door.http.refused import LINE_END, Refused
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_SECONDS
 from footfall_serving.door.rollout import CANDIDATE, HTTP, PATH
 from footfall_serving.door.turns import Turn
 
 ANSWERED = b"HTTP/1.1 200 "
+READY = b"/ready"
+"""The end of the paths that ask whether the server or a model is."""
+DRAINS = "the server is about to end; ask another"
+CLOSE = LINE_END.encode(), b"\r\nConnection: close\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -40,6 +44,10 @@ class Connection(asyncio.Protocol):
     @property
     def is_reading(self) -> bool:
         return not self.busy and not self._closing and (self._head is not None or bool(self._buffer))
+
+    @property
+    def under_way(self) -> bool:
+        return self.busy or self.is_reading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -95,6 +103,9 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         self._head = self._chunks = None
         self._hold()
+
+    def send_away(self, *, last: bool) -> None:
+        """Its next answer does."""
 
     def close(self) -> None:
         self._closing = True
@@ -155,6 +166,8 @@ class Connection(asyncio.Protocol):
         self._keep = head.keep
         json_length = None
         try:
+            if self._callers.is_draining and head.path.endswith(READY):
+                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, DRAINS)
             body = unpacked(body, head.coding)
             if head.infers:
                 body, json_length = checked(body, head.json_length)
@@ -166,7 +179,7 @@ class Connection(asyncio.Protocol):
                 if self._turn is None:
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         except Refused as refused:
-            self._answer(refused.answer(last=not head.keep))
+            self._answer(refused.answer(last=False))
             return
         self.busy = True
         if self._turn is None or not self._turn.waits:
@@ -190,7 +203,9 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _answer(self, answer: bytes) -> None:
-        self._transport.write(answer)
+        if self._callers.is_draining:
+            self._keep = False
+        self._transport.write(answer if self._keep else answer.replace(*CLOSE, 1))
         self.since = self._callers.loop.time()
         if not self._keep:
             self.close()

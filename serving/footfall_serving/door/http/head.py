@@ -26,9 +26,10 @@ ROUTES = tuple(
     (re.compile(path), methods)
     for path, methods in (
         (MODEL + rb"/infer", (b"POST",)),
-        (rb"/v2/?|/v2/health/(?:live|ready)|/v2/models/stats", (b"GET",)),
-        (MODEL + rb"(?:/ready|/config|/stats)?", (b"GET",)),
+        (rb"/v2/?|/v2/health/(?:live|ready)", (b"GET",)),
+        (MODEL + rb"(?:/ready|/config)?", (b"GET",)),
         # The server asks for the key before these.
+        (rb"/v2/models/stats|" + MODEL + rb"/stats", (b"GET",)),
         (rb"/v2/repository/(?:index|models/" + NAME + rb"/(?:load|unload))", (b"POST",)),
         (rb"/v2/logging|/v2(?:/models/" + NAME + rb")?/trace/setting", (b"GET", b"POST")),
         (rb"/v2/(?:system|cuda)sharedmemory(?:/region/" + NAME + rb")?/status", (b"GET",)),
