@@ -34,6 +34,13 @@ def busy_cores(seconds: float = 2.0) -> float:
     return round(share * (os.cpu_count() or 1), 2)
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time that a process and those it started have had."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
 def commit() -> str:
     """The commit that was measured, `+changes` behind it where tracked files differ from it."""
     head = _git("rev-parse", "--short", "HEAD")

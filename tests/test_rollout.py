@@ -16,10 +16,12 @@ from asker import Asker
 from conftest import copied, eventually
 from tritonclient.grpc import service_pb2
 
+from footfall.contract import ANEW_USER
 from footfall.errors import InputError, NotReadyError
 from footfall_client import Client, Recommendation
 from footfall_data.dataset import Dataset
 from footfall_engines.repository import Repository
+from footfall_serving.comparison import computed_anew
 from footfall_serving.door.grpc.inference import who as grpc_who
 from footfall_serving.door.http.inference import who as http_who
 from footfall_serving.door.rollout import Rollout
@@ -248,3 +250,19 @@ def test_who_asks_is_one_over_every_protocol(inputs: list[tuple[str, list[str]]]
     packed = [entry | {"parameters": parameters} for entry, parameters in zip(entries, said, strict=True)]
     body = json.dumps({"inputs": packed}).encode()
     assert http_who(body + binary, len(body)) == expected
+
+
+@pytest.mark.parametrize("has_user", [True, False])
+@pytest.mark.parametrize("raw", [True, False])
+def test_versions_that_are_compared_both_compute(has_user: bool, raw: bool) -> None:
+    """The live one has just answered the caller, and may have kept that answer."""
+    message = service_pb2.ModelInferRequest()
+    for name, text in (("item_id", b"shoe"), ("user_id", b"anna"))[: 1 + has_user]:
+        tensor = message.inputs.add(name=name, datatype="BYTES", shape=[1, 1])
+        if raw:
+            message.raw_input_contents.append(len(text).to_bytes(4, "little") + text)
+        else:
+            tensor.contents.bytes_contents.append(text)
+    computed_anew(message)
+    assert [tensor.name for tensor in message.inputs] == ["item_id", "user_id"]
+    assert grpc_who(message.SerializeToString()) == ANEW_USER

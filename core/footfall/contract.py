@@ -87,6 +87,8 @@ NOW = Tensor("now", "INT64", (1,), optional=True)
 UNKNOWN_TIME: nobody knows."""
 USER_ID = Tensor("user_id", "BYTES", (1,), optional=True)
 """Who asks; lets an engine keep what it computed of the history for the next request. Changes no answer."""
+ANEW_USER = b"\0"
+"""Names who tries whether a server computes: nothing is kept of what it asks, nothing kept before answers it."""
 REQUEST = (ITEM_ID, ACTION, TIMESTAMP, NOW, TOP_K, CANDIDATE_ID, EXCLUDE_SEEN, USER_ID)
 
 RECOMMENDED_ID = Tensor("recommended_id", "BYTES", (-1,))

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from footfall.contract import ANEW_USER
 from footfall.history import ModelInput
 from footfall_engines.batch import NOBODY
 from footfall_engines.captured_passes import CapturedPasses, Pass
@@ -82,7 +83,7 @@ class HistoryEncoder:
         batch = {visit.user for visit in visits}
         whole: list[Visit] = []
         returning: list[Visit] = []
-        seen = {NOBODY}
+        seen = {NOBODY, ANEW_USER}
         for visit in visits:
             if visit.user in seen:  # twice in one batch: the first is kept
                 whole.append(visit)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor
 
-from footfall.contract import CANDIDATE_ENSEMBLE, ENSEMBLE, RECOMMENDED_ID, SCORE
+from footfall.contract import ANEW_USER, CANDIDATE_ENSEMBLE, ENSEMBLE, RECOMMENDED_ID, SCORE, USER_ID
 from footfall.errors import NotReadyError
 from footfall_serving.repository_api import CALL_TIMEOUT_S
 
@@ -40,6 +40,7 @@ class Pair:
 
     def ask(self, message: Any, tally: "Tally") -> None:
         """Raises NotReadyError where the live version fails."""
+        computed_anew(message)
         self._turn += 1
         names = (ENSEMBLE, CANDIDATE_ENSEMBLE) if self._turn % 2 else (CANDIDATE_ENSEMBLE, ENSEMBLE)
         found = {name: self._answer(name, message) for name in names}
@@ -70,6 +71,23 @@ class Pair:
         }
         ids = deserialize_bytes_tensor(raw[RECOMMENDED_ID.name]).tolist()
         return (ids, np.frombuffer(raw[SCORE.name], np.float32)), took
+
+
+def computed_anew(message: Any) -> None:
+    """Have the request be computed: the live version has just answered the caller's, and may have kept that."""
+    raw = len(ANEW_USER).to_bytes(4, "little") + ANEW_USER
+    for place, tensor in enumerate(message.inputs):
+        if tensor.name == USER_ID.name:
+            if message.raw_input_contents:
+                message.raw_input_contents[place] = raw
+            else:
+                tensor.contents.bytes_contents[:] = [ANEW_USER]
+            return
+    tensor = message.inputs.add(name=USER_ID.name, datatype=USER_ID.data_type, shape=[1, 1])
+    if message.raw_input_contents:
+        message.raw_input_contents.append(raw)
+    else:
+        tensor.contents.bytes_contents.append(ANEW_USER)
 
 
 @dataclass

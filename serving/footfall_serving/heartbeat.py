@@ -8,7 +8,7 @@ import numpy as np
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
-from footfall.contract import ENSEMBLE, ITEM_ID, MODEL_VERSION
+from footfall.contract import ANEW_USER, ENSEMBLE, ITEM_ID, MODEL_VERSION, USER_ID, Tensor
 from footfall.errors import NotReadyError
 from footfall_engines.version import Version
 from footfall_serving.repository_api import RepositoryApi, first_line
@@ -27,8 +27,7 @@ class Heartbeat:
     def __init__(self, api: RepositoryApi, version: Version) -> None:
         self._api = api
         history: list[str] = next((request[ITEM_ID.name] for request in version.canary["requests"]), [])
-        self._input = grpcclient.InferInput(ITEM_ID.name, [1, len(history)], ITEM_ID.data_type)
-        self._input.set_data_from_numpy(np.array([[id_.encode() for id_ in history]], dtype=np.object_))
+        self._inputs = [_texts(ITEM_ID, [id_.encode() for id_ in history]), _texts(USER_ID, [ANEW_USER])]
         self._asked: Future[int] | None = None
         self._num_answers = 0
         self._alive_at = self._looked_at = time.monotonic()
@@ -48,7 +47,7 @@ class Heartbeat:
             else:
                 answer.set_exception(_failure(error, deadline_s))
 
-        self._api.client.async_infer(ENSEMBLE, [self._input], receive, client_timeout=deadline_s)
+        self._api.client.async_infer(ENSEMBLE, self._inputs, receive, client_timeout=deadline_s)
         return answer
 
     def is_alive(self) -> bool:
@@ -96,6 +95,12 @@ class Heartbeat:
 
 class OverloadError(NotReadyError):
     """No answer in time, which may be for the work of others."""
+
+
+def _texts(tensor: Tensor, texts: list[bytes]) -> grpcclient.InferInput:
+    sent = grpcclient.InferInput(tensor.name, [1, len(texts)], tensor.data_type)
+    sent.set_data_from_numpy(np.array([texts], dtype=np.object_))
+    return sent
 
 
 def _failure(error: InferenceServerException, deadline_s: float) -> NotReadyError:

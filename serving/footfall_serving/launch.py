@@ -4,7 +4,7 @@ import dataclasses
 import http.client
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Launch:
-    """`state` is what the server will have, whatever its process; `files` the descriptors that `command` names, and
-    `sockets` the files that it listens on.
+    """`state` is what the server will have, whatever its process; `files` the descriptors that `command` names,
+    `sockets` the files that it listens on, and `variables` what its environment has beside the usual.
     """
 
     repository: Path
@@ -50,6 +50,7 @@ class Launch:
     files: tuple[int, ...]
     sockets: tuple[Path, ...]
     state: ServerState
+    variables: Mapping[str, str]
 
     def bring_up(self, ended: Callable[[], bool], wait_s: float = 0.0) -> Running:
         """Start the server on the live version, have it answer, tell the verbs of it; under the repository's lock.
@@ -61,9 +62,8 @@ class Launch:
             version = pin_live(self.repository)
             for socket_file in self.sockets:  # a dead server's is in the way of the next
                 socket_file.unlink(missing_ok=True)
-            process = ServerProcess(
-                self.command, self.files, self.repository / LOG_FILE, self.state.shm_prefix
-            )
+            log, prefix = self.repository / LOG_FILE, self.state.shm_prefix
+            process = ServerProcess(self.command, self.files, log, prefix, self.variables)
             state = dataclasses.replace(self.state, pid=process.pid)
             try:
                 _wait_until_ready(state, process, ended)

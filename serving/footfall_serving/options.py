@@ -37,6 +37,12 @@ class ServeOptions:
             " a second SIGTERM ends it at once; 0 does not drain."
         ),
     ] = 20.0
+    response_cache_mib: Annotated[
+        int,
+        Flag(
+            "Memory for answers, of each version that is loaded; the same request is then not computed again."
+        ),
+    ] = 0
     repository_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +55,8 @@ class ServeOptions:
             raise InputError(f"max inferences {self.max_inferences} must be at least 1")
         if not self.drain_s >= 0:
             raise InputError(f"drain s {self.drain_s} cannot be below 0")
+        if self.response_cache_mib < 0:
+            raise InputError(f"response cache mib {self.response_cache_mib} must be at least 0")
         purposes: dict[int, str] = {}
         for purpose, port in zip(PURPOSES, (self.http_port, self.grpc_port, self.metrics_port), strict=True):
             if not 0 <= port <= MAX_PORT:

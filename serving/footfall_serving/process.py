@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,8 +33,17 @@ if os.getppid() == int(sys.argv[1]):
 class ServerProcess:
     """The server and its stubs are one group of processes; `prefix` names their shared memory."""
 
-    def __init__(self, command: Sequence[str], files: Sequence[int], log: Path, prefix: str) -> None:
-        """Start it with the descriptors `files` open; what it says is appended to `log`."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        files: Sequence[int],
+        log: Path,
+        prefix: str,
+        variables: Mapping[str, str],
+    ) -> None:
+        """Start it with the descriptors `files` open and `variables` in its environment; what it says is appended to
+        `log`.
+        """
         self._prefix, self._log = prefix, log
         wrapped = [sys.executable, "-I", "-S", "-c", END_WITH_PARENT, str(os.getpid()), *command]
         with writing(log):
@@ -43,7 +52,7 @@ class ServerProcess:
         with output:
             self._process = subprocess.Popen(
                 wrapped,
-                env=server_home().environment,
+                env={**server_home().environment, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from pathlib import Path
 from footfall.contract import ENSEMBLE, KEY_HEADER
 from footfall.errors import InputError
 from footfall.folder import writing
+from footfall_engines.repository import Repository
 from footfall_serving.door.keeper import GRPC_PORT, Door, open_door
 from footfall_serving.door.opening import Tls
 from footfall_serving.install import server_home
@@ -17,6 +18,7 @@ from footfall_serving.lock import BusyError, served
 from footfall_serving.options import ServeOptions
 from footfall_serving.ports import check_port, free_port
 from footfall_serving.process import STOP_TIMEOUT_S, end_all
+from footfall_serving.response_cache import check_keeps, variables
 from footfall_serving.state import ServerState, last_state, read_state, remove_state
 from footfall_serving.supervisor import Supervisor
 from footfall_serving.tls import check_certificate
@@ -41,7 +43,9 @@ def running_server(
     InputError where the repository has no whole live version, is served already or a port is taken, NotReadyError
     where the server does not come up, Ended where `ended` is true before it does.
     """
-    live_number(repository)
+    live = live_number(repository)
+    if options.response_cache_mib:
+        check_keeps(Repository(repository).version(live))
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(served(repository))
@@ -102,7 +106,8 @@ def _launch(repository: Path, options: ServeOptions, door: Door, folders: tuple[
         0, options.bind, door.http_port, door.grpc_port, metrics, str(door.grpc_file), key, prefix
     )
     files = (door.http_file, door.grpc_file)
-    return Launch(repository, tuple(_command(state, folders)), folders, files, state)
+    command, allowed = tuple(_command(state, folders)), variables(options.response_cache_mib)
+    return Launch(repository, command, folders, files, state, allowed)
 
 
 def _tls(options: ServeOptions) -> Tls | None:

@@ -9,6 +9,8 @@ from footfall.contract import HEADS, HISTORY_COLUMNS, USER_VECTOR
 from footfall.history import ModelInput
 from footfall_engines.batch import NOBODY, Batch, IndexLists
 from footfall_engines.engine import load_engine
+from footfall_engines.kept_answers import KeptAnswers
+from footfall_serving.response_cache import share_of
 from footfall_serving.steps.lister import Lister
 from footfall_serving.steps.step import Step, write
 
@@ -16,6 +18,8 @@ from footfall_serving.steps.step import Step, write
 class Scorer:
     def __init__(self, step: Step) -> None:
         self._engine, self._lister = load_engine(step.version), Lister(step)
+        if cache_bytes := share_of(step.num_instances):
+            self._engine = KeptAnswers(self._engine, cache_bytes)
         self._said = (*(HEADS[head] for head in step.version.heads), USER_VECTOR)
         self._history_events = step.counters.counter(
             "footfall_history_events_total",

@@ -1,5 +1,6 @@
 """Step: what the models of the ensemble have in common, in the Python backend's interface."""
 
+import json
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +24,15 @@ class Step:
     """A model of the server; `version` is the version folder beside it with the same number."""
 
     version: Version
+    num_instances: int
+    """Processes of this version."""
 
     def initialize(self, args: dict[str, str]) -> None:
         repository = Path(args["model_repository"]).parent
         self.version = Version.open(repository / RANKER / args["model_version"])
+        self.num_instances = sum(
+            group["count"] for group in json.loads(args["model_config"])["instance_group"]
+        )
         self.counters, self._busy = Counters(self.version.number), Busy()
         self.start()
 
