@@ -12,7 +12,7 @@ from footfall.metrics import ranking_metrics
 from footfall_data.dataset import Dataset
 from footfall_data.splits import training_histories
 from footfall_training.evaluation import ranking
-from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
+from footfall_training.evaluation.baselines import Popularity, co_occurrence, item_knn, last_item_neighbour
 from footfall_training.evaluation.ranking import Targets, rank_targets
 
 
@@ -106,10 +106,37 @@ def test_the_neighbour_of_an_item_is_what_followed_it() -> None:
         np.array([0, 2, 2, 4, 6]),
     )
     asked = targets(([3, 1], 0), ([2], 0), ([3], 0))
-    scores = LastItemNeighbour(training, num_items=3).scores(asked.histories, asked.now)
+    scores = last_item_neighbour(training, num_items=3).scores(asked.histories, asked.now)
     assert scores[0].tolist() == pytest.approx([0, 0, 2 / np.sqrt(3 * 2), 0])
     assert scores[1].tolist() == [0, 0, 0, 0]
     assert scores[2].tolist() == pytest.approx([0, 1 / np.sqrt(3), 0, 0])
+
+
+def test_co_occurrence_counts_what_came_up_to_five_events_behind_the_nearer_the_more() -> None:
+    training = Histories(
+        np.array([1, 2, 3, 1, 3, 4, 4, 4, 4, 4, 2], np.int32),
+        np.ones(11, np.uint8),
+        np.zeros(11, np.int64),
+        np.array([0, 3, 3, 4, 11]),
+    )
+    asked = targets(([1], 0), ([1, 2], 0), ([], 0))
+    scores = co_occurrence(training, num_items=4).scores(asked.histories, asked.now)
+    assert scores[0].tolist() == pytest.approx([0, 0, 1, 1 / 2, 0])
+    assert scores[1].tolist() == pytest.approx([0, 0, 0.6, 0.6 / 2 + 1, 0])
+    assert scores[2].tolist() == [0] * 5
+
+
+def test_item_knn_adds_the_cosines_of_every_item_of_the_history_in_either_order() -> None:
+    training = Histories(
+        np.array([1, 2, 3, 1, 3, 2], np.int32),
+        np.ones(6, np.uint8),
+        np.zeros(6, np.int64),
+        np.array([0, 2, 4, 6]),
+    )
+    asked = targets(([1], 0), ([2, 1], 0))
+    scores = item_knn(training, num_items=3).scores(asked.histories, asked.now)
+    assert scores[0].tolist() == pytest.approx([0, 0, 1 / 2, 1 / 2])
+    assert scores[1].tolist() == pytest.approx([0, 1 / 2, 1 / 2, 1 / 2 + 1 / 2])
 
 
 def test_targets_are_the_events_the_split_holds_out(dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ def evaluate(
     options: Annotated[Flags, EvaluateOptions],
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the whole catalogue for every user's held-out event, by the model and by two baselines.
+    """Rank the whole catalogue for every user's held-out event, by the model and by four baselines.
 
     Example: footfall evaluate checkpoint dataset
     """

@@ -1,42 +1,55 @@
-"""Baselines every model must beat: what is popular, and what followed the last item before."""
+"""Baselines every model must beat: nothing in them is learnt but counted."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from footfall.history import Histories
+from footfall_training.evaluation.pairs import Pairs, PairScorer, popularity
+from footfall_training.evaluation.ranking import Scorer
+
+NEARNESS = 1 / np.arange(1, 6)
+"""Of an item that came one to five events behind another."""
+DECAY = 0.6 ** np.arange(10)
+"""Share of the newest ten events, the newest first. On amazon-beauty-2014's validation events of 8,000 users the two
+give an NDCG@10 of .0627; with a decay of 0.8 it is .0603, with all five events behind counted alike .0604."""
+KNN_EVENTS = 50
+"""So far apart at most are two items of one history that are neighbours, and so many of a history have a say."""
 
 
 class Popularity:
     """Scores an item by how often it occurs in training."""
 
     def __init__(self, training: Histories, num_items: int) -> None:
-        self._count = np.bincount(training.item, minlength=num_items + 1).astype(np.float32)
+        self._count = popularity(training, num_items).astype(np.float32)
 
     def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.repeat(self._count[None], histories.num_users, axis=0)
 
 
-class LastItemNeighbour:
+def last_item_neighbour(training: Histories, num_items: int) -> Scorer:
     """Scores an item by how often it directly followed the last one, over the root of both popularities."""
+    pairs = Pairs.within(training, np.ones(1), num_items).cosine(popularity(training, num_items))
+    return PairScorer(pairs, np.ones(1), num_items)
 
-    def __init__(self, training: Histories, num_items: int) -> None:
-        starts_history = np.zeros(training.num_events + 1, dtype=bool)
-        starts_history[training.offsets] = True
-        follows = np.flatnonzero(~starts_history[1:-1]) + 1
-        pair = training.item[follows - 1].astype(np.int64) * (num_items + 1) + training.item[follows]
-        pairs, count = np.unique(pair, return_counts=True)
-        before, after = np.divmod(pairs, num_items + 1)
-        popularity = np.bincount(training.item, minlength=num_items + 1)
-        cosine = count / np.sqrt(popularity[before] * popularity[after])
-        self._after, self._cosine = after, cosine.astype(np.float32)
-        self._row = np.searchsorted(before, np.arange(num_items + 2))
 
-    def scores(self, histories: Histories, now: NDArray[np.int64]) -> NDArray[np.float32]:
-        scores = np.zeros((histories.num_users, len(self._row) - 1), dtype=np.float32)
-        last = histories.item[histories.offsets[1:] - 1]
-        start, end = self._row[last], self._row[last + 1]
-        lengths = end - start
-        row = np.repeat(np.arange(len(last)), lengths)
-        entry = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - start, lengths)
-        scores[row, self._after[entry]] = self._cosine[entry]
-        return scores
+def co_occurrence(training: Histories, num_items: int) -> Scorer:
+    """Scores an item by how often and how near it came up to five events behind each of the newest ten."""
+    pairs = Pairs.within(training, NEARNESS, num_items)
+    return PairScorer(pairs, DECAY, num_items)
+
+
+def item_knn(training: Histories, num_items: int) -> Scorer:
+    """Item-kNN (Sarwar et al., WWW 2001): by how often an item occurs in one history with each of this one's items,
+    over the root of both popularities."""
+    pairs = Pairs.within(training, np.ones(KNN_EVENTS), num_items).both_ways(num_items)
+    return PairScorer(pairs.cosine(popularity(training, num_items)), np.ones(KNN_EVENTS), num_items)
+
+
+BASELINES: dict[str, Callable[[Histories, int], Scorer]] = {
+    "popularity": Popularity,
+    "last-item neighbour": last_item_neighbour,
+    "item-kNN": item_knn,
+    "co-occurrence with decay": co_occurrence,
+}

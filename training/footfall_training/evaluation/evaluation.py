@@ -12,7 +12,7 @@ from footfall_data.dataset import Dataset
 from footfall_data.splits import training_histories
 from footfall_models.device import find_device, implementation_on
 from footfall_training.checkpoint import Checkpoint
-from footfall_training.evaluation.baselines import LastItemNeighbour, Popularity
+from footfall_training.evaluation.baselines import BASELINES
 from footfall_training.evaluation.options import EvaluateOptions
 from footfall_training.evaluation.ranking import Scorer, Targets, rank_targets
 from footfall_training.evaluation.scorer import ModelScorer
@@ -54,8 +54,7 @@ def evaluate(
         implementation_on(torch_device, options.implementation),
     )
     scorers: dict[str, Scorer] = {
-        "popularity": Popularity(training, num_items),
-        "last-item neighbour": LastItemNeighbour(training, num_items),
+        **{name: baseline(training, num_items) for name, baseline in BASELINES.items()},
         "model": model,
     }
     ranking = {
