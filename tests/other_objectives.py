@@ -9,7 +9,7 @@ from footfall.history import Histories, as_model_input
 from footfall_models.appending import MASK_INDEX
 from footfall_models.config import Appends
 from footfall_models.encoders.encoder import Sees
-from footfall_training.objectives import Examples
+from footfall_training.objectives import Examples, Tells
 
 SHARE = 0.2
 
@@ -17,6 +17,7 @@ SHARE = 0.2
 class HiddenEvents:
     """As BERT4Rec (Sun et al., arXiv 1904.06690): of each window the last event, and others by chance, are hidden."""
 
+    tells: Tells = "every event"
     encoders: tuple[Sees, ...] = ("past", "both sides")
     appends: Appends = "mask"
 

@@ -33,7 +33,7 @@ from footfall_models.registry import ENCODERS, EncoderName
 from footfall_training.checkpoint import Checkpoint
 from footfall_training.evaluation.evaluation import evaluate
 from footfall_training.objectives import OBJECTIVES
-from footfall_training.options import TrainOptions
+from footfall_training.options import ObjectiveName, TrainOptions
 from footfall_training.train import train
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ LENGTHS = (3, 1, 12, 2)
 @pytest.fixture(autouse=True, scope="module")
 def registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(OBJECTIVES, "hidden", HiddenEvents())
+        patch.setitem(OBJECTIVES, cast(ObjectiveName, "hidden"), HiddenEvents())
         for name, place in OTHERS.items():
             patch.setitem(ENCODERS, cast(EncoderName, name), place)
         yield
@@ -79,7 +79,7 @@ def test_a_mask_is_appended_to_packed_and_to_padded_histories_alike() -> None:
         assert torch.cat(rows).tolist() == values.tolist()
 
 
-@pytest.mark.parametrize("family", ["softmax", "hstu", "recurrent"])
+@pytest.mark.parametrize("family", ["softmax", "hstu", "gru4rec"])
 def test_a_cache_changes_no_state_of_a_model_that_appends(family: str) -> None:
     torch.manual_seed(0)
     config = ModelConfig(
@@ -120,7 +120,9 @@ def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ch
         max_length=MAX_LENGTH,
         encoder=cast(EncoderName, "both sides"),
     )
-    train(dataset, out, config, TrainOptions(objective="hidden", epochs=2, warmup_steps=10))
+    train(
+        dataset, out, config, TrainOptions(objective=cast(ObjectiveName, "hidden"), epochs=2, warmup_steps=10)
+    )
     return Checkpoint.open(out)
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from footfall.errors import InputError
 from footfall.history import Histories
+from footfall_models.encoders.softmax import SoftmaxEncoder
 from footfall_training.batches import Windows
+from footfall_training.objectives import find_objective
 
 
 def histories(lengths: list[int]) -> Histories:
@@ -32,6 +34,25 @@ def test_every_event_but_a_users_first_is_a_target_exactly_once(lengths: list[in
     firsts = {int(start) + 1 for start in data.offsets[:-1]}
     assert seen == Counter(set(range(1, data.num_events + 1)) - firsts)
     assert windows.num_targets == sum(seen.values())
+
+
+@given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(lambda x: max(x) > 1))
+def test_of_prefixes_every_target_has_a_row_with_all_of_the_past_that_is_read(lengths: list[int]) -> None:
+    data = histories(lengths)
+    windows = Windows.cut(data, np.array(lengths), 7, find_objective("prefixes", SoftmaxEncoder))
+    rows: list[tuple[int, ...]] = []
+    for batch in windows.epoch(batch_size=3, seed=1, epoch=0):
+        assert batch.scored is not None
+        assert batch.scored.tolist() == (batch.inputs.offsets[1:] - 1).tolist()
+        read = np.split(batch.inputs.item.numpy(), batch.inputs.offsets[1:-1].numpy())
+        rows += [(*row.tolist(), target) for row, target in zip(read, batch.next_item.tolist(), strict=True)]
+    expected = [
+        tuple(range(max(first, target - 7), target + 1))
+        for first, length in zip((data.offsets[:-1] + 1).tolist(), lengths, strict=True)
+        for target in range(first + 1, first + length)
+    ]
+    assert sorted(rows) == expected
+    assert windows.num_targets == len(expected)
 
 
 def test_held_out_events_are_in_no_window() -> None:

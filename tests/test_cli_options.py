@@ -65,6 +65,18 @@ def test_what_the_dataclass_does_not_declare_is_refused(wrong: tuple[str, ...]) 
     assert wrong[0] in said
 
 
+def test_what_the_command_line_gives_is_told_from_defaults_and_wins_over_others() -> None:
+    found: list[dict[str, Any]] = []
+
+    def bake(*, recipe: Annotated[Flags, Recipe]) -> None:
+        found.append(recipe.over({"num_eggs": 5, "oven": "electric", "unknown": 1}))
+
+    app = typer.Typer()
+    app.command()(with_flags(bake))
+    CliRunner().invoke(app, ["--eggs", "2"])  # the default's value, and yet given
+    assert found == [{"num_eggs": 2, "oven": "electric", "oven_light": False, "tin": None}]
+
+
 def test_the_help_is_the_dataclasss() -> None:
     _, said = run("--help")
     for words in ("Bakes.", "--eggs", "How many.", "[default: 2]", "gas|electric", "TIN"):

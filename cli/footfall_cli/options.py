@@ -10,17 +10,31 @@ import typer
 
 from footfall.flag import Flag
 
-Flags = dict[str, Any]
-"""Of a verb's parameter that is Annotated[Flags, a dataclass]: the value of each of its fields with a Flag."""
+
+class Flags(dict[str, Any]):
+    """Of a verb's parameter that is Annotated[Flags, a dataclass]: the value of each of its fields with a Flag.
+
+    given: the fields whose values the command line says.
+    """
+
+    given: frozenset[str] = frozenset()
+
+    def over(self, defaults: dict[str, Any]) -> dict[str, Any]:
+        """These, with `defaults` for what is not given."""
+        return {
+            name: value if name in self.given else defaults.get(name, value) for name, value in self.items()
+        }
 
 
 def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
     """`verb` as typer takes it: in place of each parameter of Flags stand the options of its dataclass."""
-    parameters: list[inspect.Parameter] = []
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+    ]
     groups: dict[str, list[str]] = {}
     for parameter in inspect.signature(verb).parameters.values():
         annotated = get_args(parameter.annotation)
-        if annotated and annotated[0] == Flags:
+        if annotated and annotated[0] is Flags:
             options = list(_options(annotated[1]))
             groups[parameter.name] = [option.name for option in options]
             parameters += options
@@ -28,13 +42,21 @@ def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(verb)
-    def command(**given: Any) -> None:
-        flags = {group: {name: given.pop(name) for name in names} for group, names in groups.items()}
-        verb(**given, **flags)
+    def command(context: typer.Context, **values: Any) -> None:
+        given = {name for name in values if _is_given(context, name)}
+        flags = {group: Flags((name, values.pop(name)) for name in names) for group, names in groups.items()}
+        for group in flags.values():
+            group.given = frozenset(given & group.keys())
+        verb(**values, **flags)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _options(kind: type) -> Iterator[inspect.Parameter]:

@@ -10,6 +10,7 @@ from footfall_cli.output import JsonOption, show
 from footfall_data.dataset import Dataset
 from footfall_models.config import ModelConfig
 from footfall_training.options import TrainOptions
+from footfall_training.preset import NO_PRESET, Preset, PresetName
 
 
 def train(
@@ -20,6 +21,9 @@ def train(
     source: Annotated[
         Path | None,
         typer.Option("--from", help="A checkpoint of the same lineage whose weights to begin with."),
+    ] = None,
+    preset: Annotated[
+        PresetName | None, typer.Option(help="A family as its paper trains it; options given beside it win.")
     ] = None,
     sizes: Annotated[Flags, ModelConfig],
     options: Annotated[Flags, TrainOptions],
@@ -32,10 +36,13 @@ def train(
     from footfall_training.checkpoint import Checkpoint
     from footfall_training.train import train as train_model
 
+    named = Preset.named(preset) if preset else NO_PRESET
     data = Dataset.open(dataset)
-    config = ModelConfig(num_items=len(data.items), num_actions=len(data.actions), **sizes)
+    config = ModelConfig(num_items=len(data.items), num_actions=len(data.actions), **sizes.over(named.sizes))
     begun = Checkpoint.open(source) if source else None
-    metrics = train_model(data, out, config, TrainOptions(**options), resume=resume, source=begun)
+    metrics = train_model(
+        data, out, config, TrainOptions(**options.over(named.training)), resume=resume, source=begun
+    )
     best = metrics["validation"]
     text = (
         f"{out}: validation Recall@10 {best['recall@10']:.4f}, NDCG@10 {best['ndcg@10']:.4f} at epoch"

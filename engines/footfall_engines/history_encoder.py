@@ -129,7 +129,7 @@ class HistoryEncoder:
 
     def _run(self, layout: Layout, inputs: PackedInputs) -> Tensor:
         events = (inputs.item, inputs.action, inputs.gap, inputs.wait)
-        return self._graph.model.encode_in(layout, *events, inputs.position)
+        return self._graph.model.encode_in(layout, *events)
 
     def _finish(self, visits: list[Visit], inputs: PackedInputs, hidden: Tensor, kept: Kept) -> Tensor:
         """Cache what is to be kept; the states [visits, width] that tell what comes next."""

@@ -141,8 +141,8 @@ class StateStorage:
 def storage_for(
     model: SequenceModel, device: torch.device, implementation: ImplementationName, num_bytes: int
 ) -> Storage:
-    """What the model's encoder says that a cache may keep, of `num_bytes` at most."""
-    config, dtype, keeps = model.config, model.item_table().dtype, model.blocks.keeps
+    """What the model says that a cache may keep, of `num_bytes` at most."""
+    config, dtype, keeps = model.config, model.item_table().dtype, model.keeps
     if keeps == "keys and values":
         return PagedStorage(config, dtype, device, implementation, num_bytes)
     num_bytes = num_bytes if keeps == "state" else 0

@@ -7,10 +7,12 @@ from typing import Annotated, Literal, get_args
 from footfall.contract import MAX_EVENTS_READ
 from footfall.errors import InputError, check_choice
 from footfall.flag import Flag
-from footfall_models.registry import ENCODERS, HEADS, EncoderName
+from footfall_models.registry import ENCODERS, FED_FORWARD, HEADS, EncoderName
 
 Appends = Literal["nothing", "mask"]
 """What a model puts behind a history when it is asked (see footfall_models.appending)."""
+Positions = Literal["first", "last"]
+"""Where an event's position is counted from: its history's first event on, or back from its last."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -24,16 +26,29 @@ class ModelConfig:
     num_items: int
     num_actions: int
     width: Annotated[int, Flag("Width of embeddings and layers.")] = 128
-    num_layers: Annotated[int, Flag("Transformer blocks.", "--layers")] = 2
+    num_layers: Annotated[int, Flag("Layers; of a family that has blocks of them, blocks.", "--layers")] = 2
     num_heads: Annotated[int, Flag("Attention heads.", "--heads")] = 2
     max_length: Annotated[int, Flag("Newest events of a history the model reads.")] = 50
     dropout: Annotated[float, Flag("Dropout rate.")] = 0.5
-    encoder: Annotated[EncoderName, Flag("A transformer's layers, or HSTU's.")] = "softmax"
+    encoder: Annotated[EncoderName, Flag("The family of layers; softmax is a transformer's.")] = "softmax"
+    feed_forward: Annotated[int, Flag("Width of the feed-forward layers, in widths of the model.")] = 1
+    positions: Annotated[Positions, Flag("Counted from a history's first event, or back from its last.")] = (
+        "first"
+    )
+    input_norm: Annotated[bool, Flag("Normalise what is known of an event before its dropout.")] = False
     heads: tuple[str, ...] = tuple(HEADS)
     appends: Appends = "nothing"
 
     def __post_init__(self) -> None:
-        for name in ("num_items", "num_actions", "width", "num_layers", "num_heads", "max_length"):
+        for name in (
+            "num_items",
+            "num_actions",
+            "width",
+            "num_layers",
+            "num_heads",
+            "max_length",
+            "feed_forward",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.width % self.num_heads:
@@ -45,6 +60,11 @@ class ModelConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}, it must be in [0, 1)")
         check_choice("encoder", self.encoder, ENCODERS)
+        check_choice("positions", self.positions, get_args(Positions))
+        if self.feed_forward > 1 and self.encoder not in FED_FORWARD:
+            raise InputError(
+                f"feed_forward is {self.feed_forward}, but encoder {self.encoder} has no such layers"
+            )
         for head in self.heads:
             check_choice("head", head, HEADS)
         check_choice("appends", self.appends, get_args(Appends))

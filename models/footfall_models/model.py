@@ -19,6 +19,7 @@ from footfall_kernels.implementations import ImplementationName
 from footfall_models.appending import MASK_INDEX, append_packed, append_padded
 from footfall_models.config import ModelConfig
 from footfall_models.embedding.item_table import ItemRows
+from footfall_models.encoders.encoder import Keeps
 from footfall_models.heads.head import Head
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.layout import Layout
@@ -55,6 +56,7 @@ class SequenceModel(nn.Module):
         self.wait_embedding = nn.Embedding(NUM_GAPS, config.width)
         # In place of an item's row; none of the item table's, as no item may be told to be the mask.
         self.mask_embedding = nn.Embedding(1, config.width) if config.appends == "mask" else None
+        self.input_norm = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = find_encoder(config.encoder)(config)
         self.final_norm = nn.LayerNorm(config.width)
@@ -70,7 +72,7 @@ class SequenceModel(nn.Module):
         """Packed: what comes next after each history, as a state [users, width]; of one without events it is none."""
         inputs = self.asked(inputs)
         layout = PackedLayout(inputs, implementation, self.config.max_tokens, last_only=True)
-        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, inputs.wait, inputs.position)
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, inputs.wait)
 
     def states_padded(
         self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
@@ -81,9 +83,8 @@ class SequenceModel(nn.Module):
         if self.mask_embedding is not None:
             events, length = append_padded(events, length)
         item, action, gap, wait, time = events
-        position = torch.arange(item.shape[1], device=item.device)
         layout = PaddedLayout(time, length, last_only=True)
-        return self.encode_in(layout, item, action, gap, wait, position).squeeze(1)
+        return self.encode_in(layout, item, action, gap, wait).squeeze(1)
 
     def asked(self, inputs: PackedInputs) -> PackedInputs:
         """`inputs` as they are when the model is asked: without waits it has not met, with what it appends."""
@@ -92,21 +93,30 @@ class SequenceModel(nn.Module):
         return inputs if self.mask_embedding is None else append_packed(inputs)
 
     def encode(
-        self, inputs: PackedInputs, implementation: ImplementationName, table: Tensor | None = None
+        self,
+        inputs: PackedInputs,
+        implementation: ImplementationName,
+        table: Tensor | None = None,
+        *,
+        last_only: bool = False,
     ) -> Tensor:
-        """Packed: float [events, width]. table: the rows that inputs.item are indices of; None: item_table()."""
+        """Packed: float [events, width], or [users, width] of the last events only.
+
+        table: the rows that inputs.item are indices of; None: item_table().
+        """
         wait, time = self.known_waits(inputs.wait, inputs.time)
-        layout = PackedLayout(replace(inputs, time=time), implementation, self.config.max_tokens)
-        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, inputs.position, table)
+        layout = PackedLayout(
+            replace(inputs, time=time), implementation, self.config.max_tokens, last_only=last_only
+        )
+        return self.encode_in(layout, inputs.item, inputs.action, inputs.gap, wait, table)
 
     def encode_padded(
         self, item: Tensor, action: Tensor, gap: Tensor, wait: Tensor, time: Tensor, length: Tensor
     ) -> Tensor:
         """Padded: int [users, longest] each, filled from the left, time [users, longest, 2], length int [users, 1] of
         each history -> float [users, longest, width]."""
-        position = torch.arange(item.shape[1], device=item.device)
         wait, time = self.known_waits(wait, time)
-        return self.encode_in(PaddedLayout(time, length), item, action, gap, wait, position)
+        return self.encode_in(PaddedLayout(time, length), item, action, gap, wait)
 
     def known_waits(self, wait: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """wait [...] and time [..., 2] of events, without what training has not met.
@@ -129,7 +139,6 @@ class SequenceModel(nn.Module):
         action: Tensor,
         gap: Tensor,
         wait: Tensor,
-        position: Tensor,
         table: Tensor | None = None,
     ) -> Tensor:
         """Indices [...] of events that lie as `layout` says -> the states that are asked for [..., width]; table as
@@ -138,6 +147,7 @@ class SequenceModel(nn.Module):
         table = self.item_table() if table is None else table
         tables = (table, *(embedding.weight for embedding in others))
         scale = math.sqrt(self.config.width)
+        position = layout.positions(self.config.positions)
         if self.mask_embedding is None:
             tokens = layout.embed((item, action, gap, position), tables, scale)
         else:
@@ -145,10 +155,15 @@ class SequenceModel(nn.Module):
             item = item.masked_fill(is_mask, PADDING_INDEX)
             tokens = layout.embed((item, action, gap, position), tables, scale)
             tokens = tokens + is_mask.unsqueeze(-1) * (self.mask_embedding.weight * scale)
-        tokens = self.dropout(tokens)
+        tokens = self.dropout(self.input_norm(tokens))
         tokens = self.blocks(tokens, layout)
         states = self.final_norm(tokens + self.wait_embedding(layout.narrow().pick(wait)))
         return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
+
+    @property
+    def keeps(self) -> Keeps:
+        """What a cache may keep of a history that grows."""
+        return "nothing" if self.config.positions == "last" else self.blocks.keeps
 
     def item_table(self, rows: Tensor | None = None) -> Tensor:
         """The output table, tied to the input embedding: float [num_items + 1, width], row 0 is padding.

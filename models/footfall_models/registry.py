@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from footfall_models.encoders.encoder import Encoder
     from footfall_models.heads.head import Head
 
-EncoderName = Literal["softmax", "hstu"]
+EncoderName = Literal["softmax", "hstu", "bsarec", "gru4rec", "nextitnet"]
 ENCODERS: dict[EncoderName, str] = {
     "softmax": "footfall_models.encoders.softmax:SoftmaxEncoder",
     "hstu": "footfall_models.encoders.hstu:HstuEncoder",
+    "bsarec": "footfall_models.encoders.bsarec:BsarecEncoder",
+    "gru4rec": "footfall_models.encoders.gru4rec:Gru4recEncoder",
+    "nextitnet": "footfall_models.encoders.nextitnet:NextitnetEncoder",
 }
+FED_FORWARD: tuple[EncoderName, ...] = ("softmax", "bsarec")
+"""Those with feed-forward layers."""
 HEADS = {"action": "footfall_models.heads.action:ActionHead"}
 """Each has a tensor in contract.HEADS."""
 

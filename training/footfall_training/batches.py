@@ -54,23 +54,30 @@ class Windows:
     ) -> "Windows":
         """Cut each history's first `train_end` events so that each but the first is a target exactly once."""
         first, num_events = histories.offsets[:-1], train_end
-        num_windows = np.maximum(-(-(num_events - 1) // max_length), 0)
+        step = 1 if objective.tells == "last event" else max_length
+        num_windows = np.maximum(-(-(num_events - 1) // step), 0)
         user = np.repeat(np.arange(len(first)), num_windows)
         before = np.arange(len(user)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
         # Counted from the newest event, so that only a history's oldest window is short.
-        end = first[user] + num_events[user] - before * max_length
+        end = first[user] + num_events[user] - before * step
         start = np.maximum(end - max_length - 1, first[user])
         if not len(start):
             raise InputError("no user has two training events, so there is no next item to learn from")
         return cls(histories, start, end, objective)
 
     @property
+    def targets(self) -> NDArray[np.int64]:
+        """Of each window."""
+        lengths = self.end - self.start - 1
+        return np.ones_like(lengths) if self.objective.tells == "last event" else lengths
+
+    @property
     def num_targets(self) -> int:
-        return int((self.end - self.start - 1).sum())
+        return int(self.targets.sum())
 
     def num_batches(self, batch_size: int) -> int:
         """As many as hold `batch_size` windows of mean length; no fewer targets than the longest window has."""
-        targets = self.end - self.start - 1
+        targets = self.targets
         least = max(batch_size * self.num_targets // len(targets), int(targets.max()))
         return max(self.num_targets // least, 1)
 
@@ -83,9 +90,9 @@ class Windows:
         random = np.random.default_rng((seed, epoch))
         order = random.permutation(len(self.start))
         pool = np.arange(len(order)) // (batch_size * POOL_BATCHES)
-        targets = (self.end - self.start - 1)[order]
-        by_length = np.lexsort((targets, pool))
-        order, targets = order[by_length], targets[by_length]
+        by_length = np.lexsort(((self.end - self.start)[order], pool))
+        order = order[by_length]
+        targets = self.targets[order]
         # Equal shares of all targets, none smaller than a window: no batch is empty.
         batch = (np.cumsum(targets) - 1) * self.num_batches(batch_size) // self.num_targets
         parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)

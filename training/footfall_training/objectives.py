@@ -1,7 +1,7 @@
 """Objectives: what a model learns of windows of histories, found by name."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from footfall.errors import InputError, check_choice
 from footfall.history import Histories, ModelInput, as_model_input, slices
 from footfall_models.config import Appends
 from footfall_models.encoders.encoder import Encoder, Sees
+from footfall_training.options import ObjectiveName
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,17 @@ class Examples:
     scored: NDArray[np.int64] | None = None
 
 
+Tells = Literal["every event", "last event"]
+
+
 class Objective(Protocol):
-    """`encoders`: those that it can train, by what they see; another would read the answer, or too little.
+    """`tells`: which events of a window are targets, and so how windows are cut: apart, so that every event is told
+    once, or one for each event that is told, with all of the past that a model reads.
+    `encoders`: those that it can train, by what they see; another would read the answer, or too little.
     `appends`: what its models put behind a history when they are asked, and then tell; their config carries it.
     """
 
+    tells: Tells
     encoders: tuple[Sees, ...]
     appends: Appends
 
@@ -40,6 +47,7 @@ class Objective(Protocol):
 class NextItem:
     """After each event, at the time of the next one, that one. So the state after the last event tells."""
 
+    tells: Tells = "every event"
     encoders: tuple[Sees, ...] = ("past",)
     appends: Appends = "nothing"
 
@@ -50,11 +58,28 @@ class NextItem:
         return Examples(inputs, following.item, following.action)
 
 
+class Prefixes:
+    """As a server is asked: what comes after a history, of every history that begins one of the log.
+
+    Each target has a row of its own, and so its own dropout and positions counted back from it; and an encoder may
+    see both sides of an event, since what is told lies behind all of them.
+    """
+
+    tells: Tells = "last event"
+    encoders: tuple[Sees, ...] = ("past", "both sides")
+    appends: Appends = "nothing"
+
+    def examples(self, windows: Histories, random: np.random.Generator) -> Examples:
+        last = windows.offsets[1:] - 1
+        inputs = as_model_input(slices(windows, windows.offsets[:-1], last), windows.time[last])
+        return Examples(inputs, windows.item[last], windows.action[last], inputs.offsets[1:] - 1)
+
+
 NEXT_ITEM = NextItem()
-OBJECTIVES: dict[str, Objective] = {"next_item": NEXT_ITEM}
+OBJECTIVES: dict[ObjectiveName, Objective] = {"next_item": NEXT_ITEM, "prefixes": Prefixes()}
 
 
-def find_objective(name: str, encoder: type[Encoder]) -> Objective:
+def find_objective(name: ObjectiveName, encoder: type[Encoder]) -> Objective:
     """Raises InputError where there is none of that name, or it cannot train that encoder."""
     check_choice("objective", name, OBJECTIVES)
     objective = OBJECTIVES[name]

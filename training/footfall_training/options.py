@@ -10,6 +10,7 @@ from footfall_data.dataset import SPLIT_NAMES, SplitName
 from footfall_kernels.implementations import ImplementationName
 from footfall_models.config import check_device_name
 
+ObjectiveName = Literal["next_item", "prefixes"]
 LossName = Literal["full", "sampled"]
 TrainPrecision = Literal["fp32", "bf16"]
 
@@ -33,7 +34,9 @@ class TrainOptions:
     weight_decay: Annotated[float, Flag("AdamW's.")] = 0.01
     warmup_steps: Annotated[int, Flag("Batches of linear warm-up.")] = 200
     max_grad_norm: Annotated[float, Flag("Gradients are clipped to this norm.")] = 1.0
-    objective: str = "next_item"
+    objective: Annotated[
+        ObjectiveName, Flag("Histories tell after each event, or each beginning of one is a row of its own.")
+    ] = "next_item"
     loss: Annotated[LossName, Flag("Softmax over all or some items.")] = "full"
     num_negatives: Annotated[int, Flag("Of the sampled softmax.", "--negatives")] = 1024
     head_weight: Annotated[float, Flag("Weight of each loss beside the items'.")] = 0.1

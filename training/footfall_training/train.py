@@ -110,6 +110,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         objective = find_objective(options.objective, find_encoder(config.encoder))
         config = replace(config, appends=objective.appends)
+        self._last_only = objective.tells == "last event"
         self.folder, self.config, self.options = folder, config, options
         self.device = find_device(options.device)
         self.implementation = implementation_on(self.device, options.implementation)
@@ -209,8 +210,8 @@ class Trainer:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             table = self.model.item_table(touched.rows)  # of input and output
             inputs = replace(batch.inputs, item=touched.read)
-            hidden = self.model.encode(inputs, self.implementation, table)
-            if batch.scored is not None:
+            hidden = self.model.encode(inputs, self.implementation, table, last_only=self._last_only)
+            if batch.scored is not None and not self._last_only:
                 hidden = hidden[batch.scored]
         choice = Choice(
             hidden.to(dtype),

@@ -28,7 +28,7 @@ def attend_last(
 
     query is of these events alone, [sequences, heads, head_dim]; key and value [total, heads, head_dim] and the rest
     as there, without window, prefix and candidates. Rows behind the last offset belong to nobody. It reads keys and
-    values once and waits for nothing, so that a CUDA graph holds it. Not differentiable.
+    values once and waits for nothing, so that a CUDA graph holds it. Differentiable by autograd.
     """
     row = torch.arange(len(key), device=key.device)
     sequence = torch.searchsorted(offsets[1:], row, right=True).clamp(max=len(offsets) - 2)
@@ -44,7 +44,7 @@ def attend_last(
         weight = functional.silu(scores) / rules.normaliser
         return _sums(weight.unsqueeze(-1) * value, sequence, len(query)).to(value.dtype)
     largest = scores.new_full(query.shape[:2], LEAST_SCORE)
-    largest = largest.scatter_reduce(0, sequence.unsqueeze(1).expand_as(scores), scores, "amax")
+    largest = largest.scatter_reduce(0, sequence.unsqueeze(1).expand_as(scores), scores.detach(), "amax")
     weight = (scores - largest[sequence]).exp()
     total = _sums(weight, sequence, len(query)).clamp(min=torch.finfo(weight.dtype).tiny)
     mixed = _sums(weight.unsqueeze(-1) * value, sequence, len(query))

@@ -19,8 +19,9 @@ class SoftmaxLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
+        inner = config.feed_forward * width
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+            nn.LayerNorm(width), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width)
         )
         self.dropout = nn.Dropout(config.dropout)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from footfall_kernels.decode_attention.decode_attention import decode_attention
 from footfall_kernels.decode_attention.paged_cache import PagedCache
 from footfall_kernels.implementations import ImplementationName
+from footfall_models.config import Positions
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.layout import Cell, QueryKeyValue
 from footfall_models.layouts.packed import KernelLayout, PackedLayout, scan_packed
@@ -88,6 +89,17 @@ class ReturningLayout(KernelLayout):
         states = scan_packed(cell, tokens, self.inputs.offsets, past[self._sequences])
         self.kept.append((states,))
         return states
+
+    def positions(self, counted: Positions) -> Tensor:
+        assert counted == "first", (
+            "positions counted from the last change, so a model that has them keeps nothing"
+        )
+        return super().positions(counted)
+
+    def filter(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        raise AssertionError(
+            "a filter reads tokens that no cache keeps, so an encoder that has one keeps nothing"
+        )
 
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
         raise AssertionError(

@@ -12,6 +12,7 @@ from footfall_kernels.attention.last import attend_last
 from footfall_kernels.attention.plan import AttentionPlan, plan_attention
 from footfall_kernels.embed_events.embed_events import embed_events
 from footfall_kernels.implementations import ImplementationName
+from footfall_models.config import Positions
 from footfall_models.inputs import PackedInputs
 from footfall_models.layouts.layout import Cell, QueryKeyValue
 
@@ -32,6 +33,12 @@ class KernelLayout:
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events(*indices, *tables, implementation=self.implementation, scale=scale)
 
+    def positions(self, counted: Positions) -> Tensor:
+        if counted == "first":
+            return self.inputs.position
+        row = torch.arange(len(self.inputs.position), device=self.inputs.position.device)
+        return (self.inputs.offsets[1:][self._history(row)] - 1 - row).clamp(min=0)
+
     def narrow(self) -> Self:
         if not self._last_only:
             return self
@@ -42,6 +49,12 @@ class KernelLayout:
     def pick(self, tokens: Tensor) -> Tensor:
         """[events, ...] -> [histories, ...] where narrowed; of a history without events it means nothing."""
         return tokens if self._picked is None else tokens.index_select(0, self._picked)
+
+    def _history(self, row: Tensor) -> Tensor:
+        """Of each row of the batch; one behind the last offset belongs to nobody and counts as the last one's."""
+        return torch.searchsorted(self.inputs.offsets[1:], row, right=True).clamp(
+            max=len(self.inputs.offsets) - 2
+        )
 
 
 class PackedLayout(KernelLayout):
@@ -103,6 +116,25 @@ class PackedLayout(KernelLayout):
         begin = tokens.new_zeros(len(self.inputs.offsets) - 1, width)
         return scan_packed(cell, tokens, self.inputs.offsets, begin)
 
+    def filter(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        offsets, row = self.inputs.offsets, torch.arange(len(tokens), device=tokens.device)
+        history = self._history(row)
+        if self._picked is not None:
+            distance = self._picked[history] - row
+            share = torch.where(distance >= 0, weight[distance.clamp(0, len(weight) - 1)], 0)
+            sums = tokens.new_zeros(len(self._picked), tokens.shape[1])
+            return sums.index_add(0, history, (share.unsqueeze(1) * tokens).to(tokens.dtype))
+        # On a GPU as long as can be: to ask for the longest would wait for it.
+        longest = len(weight) if tokens.is_cuda else int(offsets.diff().max())
+        cells = (len(offsets) - 1) * longest
+        cell = torch.where(row < offsets[-1], history * longest + row - offsets[history], cells)
+        padded = tokens.new_zeros(cells + 1, tokens.shape[1]).index_copy(0, cell, tokens)
+        place = torch.arange(longest, device=tokens.device)
+        distance = place.unsqueeze(1) - place
+        share = torch.where(distance >= 0, weight[distance.clamp(min=0)], 0).to(tokens.dtype)
+        mixed = torch.matmul(share, padded[:cells].view(-1, longest, tokens.shape[1]))
+        return mixed.flatten(0, 1).index_select(0, cell.clamp(max=cells - 1))
+
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
         position = self.inputs.position
         place = torch.arange(len(tokens), device=tokens.device) - distance
@@ -125,4 +157,5 @@ def scan_packed(cell: Cell, tokens: Tensor, offsets: Tensor, begin: Tensor) -> T
     for token in torch.split(tokens[place], still_runs.sum(1).tolist()):
         state = cell(token, state[: len(token)])
         states.append(state)
-    return begin.new_zeros(len(tokens), begin.shape[1]).index_copy(0, place, torch.cat(states))
+    made = torch.cat(states)
+    return made.new_zeros(len(tokens), begin.shape[1]).index_copy(0, place, made)

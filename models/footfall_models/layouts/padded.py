@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from footfall_kernels.attention.padded import attend_last_padded, attend_padded
 from footfall_kernels.embed_events import reference as embed_events_reference
+from footfall_models.config import Positions
 from footfall_models.layouts.layout import Cell, QueryKeyValue
 
 
@@ -27,6 +28,10 @@ class PaddedLayout:
 
     def embed(self, indices: tuple[Tensor, ...], tables: tuple[Tensor, ...], scale: float) -> Tensor:
         return embed_events_reference.embed(indices, tables, scale)
+
+    def positions(self, counted: Positions) -> Tensor:
+        place = torch.arange(self.time.shape[1], device=self.time.device)
+        return place if counted == "first" else (self.length.long() - 1 - place).clamp(min=0)
 
     def attend(self, layer: int, parts: QueryKeyValue) -> Tensor:
         query, key, value = (part.transpose(1, 2) for part in (parts.query, parts.key, parts.value))
@@ -62,6 +67,15 @@ class PaddedLayout:
         begin = tokens.new_zeros(tokens.shape[0], width)
         states: Tensor = scan(step, begin, tokens.transpose(0, 1))[1]
         return states.transpose(0, 1)
+
+    def filter(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        last = (self.length.long() - 1).clamp(min=0)
+        distance = (last if self.picks else place).unsqueeze(
+            -1
+        ) - place  # [users or none, tokens or 1, length]
+        share = torch.where(distance >= 0, weight[distance.clamp(0, len(weight) - 1)], 0)
+        return torch.matmul(share.to(tokens.dtype).view(-1, *distance.shape[-2:]), tokens)
 
     def shift(self, tokens: Tensor, distance: int) -> Tensor:
         if distance >= 0:
