@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footfall.errors import InputError
@@ -36,6 +36,7 @@ def test_every_event_but_a_users_first_is_a_target_exactly_once(lengths: list[in
     assert windows.num_targets == sum(seen.values())
 
 
+@settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(lambda x: max(x) > 1))
 def test_of_prefixes_every_target_has_a_row_with_all_of_the_past_that_is_read(lengths: list[int]) -> None:
     data = histories(lengths)
