@@ -112,7 +112,7 @@ def test_the_neighbour_of_an_item_is_what_followed_it() -> None:
     assert scores[2].tolist() == pytest.approx([0, 1 / np.sqrt(3), 0, 0])
 
 
-def test_co_occurrence_counts_what_came_up_to_five_events_behind_the_nearer_the_more() -> None:
+def test_co_occurrence_counts_what_came_within_five_events_the_nearer_and_the_later_the_more() -> None:
     training = Histories(
         np.array([1, 2, 3, 1, 3, 4, 4, 4, 4, 4, 2], np.int32),
         np.ones(11, np.uint8),
@@ -121,8 +121,11 @@ def test_co_occurrence_counts_what_came_up_to_five_events_behind_the_nearer_the_
     )
     asked = targets(([1], 0), ([1, 2], 0), ([], 0))
     scores = co_occurrence(training, num_items=4).scores(asked.histories, asked.now)
-    assert scores[0].tolist() == pytest.approx([0, 0, 1, 1 / 2, 0])
-    assert scores[1].tolist() == pytest.approx([0, 0, 0.6, 0.6 / 2 + 1, 0])
+    assert scores[0].tolist() == pytest.approx([0, 0, np.log(2), np.log(1.5), 0])
+    # 4 stood one to five events before 2, and 3 six, which is too far.
+    before_2 = 0.2 * (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5)
+    of_1, of_2 = np.log1p([[0, 0, 1, 1 / 2, 0], [0, 0.2, 0, 1, before_2]])
+    assert scores[1].tolist() == pytest.approx((0.5 * of_1 + of_2).tolist())
     assert scores[2].tolist() == [0] * 5
 
 

@@ -30,13 +30,16 @@ class Pairs:
             key, total = _summed(np.concatenate([key, found]), weight)
         return cls(*np.divmod(key, num_items + 1), total)
 
-    def both_ways(self, num_items: int) -> "Pairs":
-        """Each pair and its mirror image, with the sum of their weights."""
-        key = np.concatenate(
-            [self.before * (num_items + 1) + self.after, self.after * (num_items + 1) + self.before]
-        )
-        key, total = _summed(key, np.tile(self.weight, 2))
-        return Pairs(*np.divmod(key, num_items + 1), total)
+    def and_back(self, share: float, num_items: int) -> "Pairs":
+        """With each pair its mirror image, of that share of its weight."""
+        width = num_items + 1
+        key = np.concatenate([self.before * width + self.after, self.after * width + self.before])
+        key, total = _summed(key, np.concatenate([self.weight, share * self.weight]))
+        return Pairs(*np.divmod(key, width), total)
+
+    def damped(self) -> "Pairs":
+        """Weights as the logarithm of 1 more, so that the tenth time says less than the first."""
+        return Pairs(self.before, self.after, np.log1p(self.weight))
 
     def cosine(self, popularity: NDArray[np.int64]) -> "Pairs":
         """Weights over the root of both items' popularities, int64 [num_items + 1]."""
