@@ -234,6 +234,12 @@ def test_an_objective_refuses_an_encoder_that_would_read_the_answer() -> None:
         find_objective("next_item", BothSidesEncoder)
 
 
+def test_positions_counted_back_are_refused_where_they_would_tell_what_follows() -> None:
+    assert find_objective("prefixes", Gru4recEncoder, "last").tells == "last event"
+    with pytest.raises(InputError, match="which a server never knows; train with --objective prefixes"):
+        find_objective("next_item", Gru4recEncoder, "last")
+
+
 def test_a_prefix_tells_what_a_server_is_asked(dataset: Dataset, tmp_path: Path) -> None:
     config = ModelConfig(
         len(dataset.items), len(dataset.actions), width=16, max_length=6, dropout=0.0, positions="last"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from footfall.errors import InputError, check_choice
 from footfall.history import Histories, ModelInput, as_model_input, slices
-from footfall_models.config import Appends
+from footfall_models.config import Appends, Positions
 from footfall_models.encoders.encoder import Encoder, Sees
 from footfall_training.options import ObjectiveName
 
@@ -79,13 +79,18 @@ NEXT_ITEM = NextItem()
 OBJECTIVES: dict[ObjectiveName, Objective] = {"next_item": NEXT_ITEM, "prefixes": Prefixes()}
 
 
-def find_objective(name: ObjectiveName, encoder: type[Encoder]) -> Objective:
-    """Raises InputError where there is none of that name, or it cannot train that encoder."""
+def find_objective(name: ObjectiveName, encoder: type[Encoder], positions: Positions = "first") -> Objective:
+    """Raises InputError where there is none of that name, or it cannot train that encoder with those positions."""
     check_choice("objective", name, OBJECTIVES)
     objective = OBJECTIVES[name]
     if encoder.sees not in objective.encoders:
         raise InputError(
             f"objective {name} trains encoders that see {' or '.join(objective.encoders)};"
             f" {encoder.__name__} sees {encoder.sees}"
+        )
+    if positions == "last" and objective.tells == "every event":
+        raise InputError(
+            f"positions counted from the last would tell the states that objective {name} trains how many events"
+            " follow, which a server never knows; train with --objective prefixes"
         )
     return objective

@@ -108,7 +108,7 @@ class Trainer:
         source: Checkpoint | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
-        objective = find_objective(options.objective, find_encoder(config.encoder))
+        objective = find_objective(options.objective, find_encoder(config.encoder), config.positions)
         config = replace(config, appends=objective.appends)
         self._last_only = objective.tells == "last event"
         self.folder, self.config, self.options = folder, config, options
