@@ -270,7 +270,7 @@ def test_chunks_and_pipelined_requests_are_answered_in_order(server: ServerState
 
 
 def test_the_server_itself_is_reached_by_its_owner_alone(server: ServerState) -> None:
-    assert ports(psutil.Process(server.pid)) == {server.metrics_port}
+    assert ports(psutil.Process(server.pid)) == set()
     door = door_of(server)
     assert ports(door) == {server.http_port, server.grpc_port}
     assert stat.S_IMODE(socket_folder(door).stat().st_mode) == 0o700

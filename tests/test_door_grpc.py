@@ -559,7 +559,9 @@ def test_calls_that_end_in_any_way_are_held_no_more() -> None:
     assert (door.callers.held, door.caller.busy) == (0, False)
 
 
-ASKS = message(inference().SerializeToString())
+ASKED = inference()
+ASKED.id = "asked"
+ASKS = message(ASKED.SerializeToString())
 
 
 def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_kind_makes_room() -> None:
@@ -576,7 +578,8 @@ def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_k
         (PING, 0),
         *[(HEADERS, 3), (DATA, 3)],
     ]
-    assert other.pongs(1) == Refused(Status.UNAVAILABLE, OVERLOADED).answer(1, begun=False, ended=False)
+    refused = Refused(Status.UNAVAILABLE, OVERLOADED)
+    assert other.pongs(1) == refused.answer(1, begun=False, ended=False, name="asked")
     door.loop.line.data_received(frame(DATA, 0, 1, b"answer"))
     assert callers.inferences == 2
     door.asks(1, ASKS)  # again on the same stream

@@ -10,6 +10,7 @@ import typer
 
 from footfall_cli.options import Flags
 from footfall_cli.output import JsonOption, say, show
+from footfall_serving.log_lines import LogFormat, spoken
 from footfall_serving.options import ServeOptions
 
 
@@ -20,6 +21,9 @@ def serve(
     repository_key_file: Annotated[
         Path | None, typer.Option(help="Holds the key of the repository API; else a random one is made.")
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of the lines that it says meanwhile, on stderr.")
+    ] = "text",
     as_json: JsonOption = False,
 ) -> None:
     """Serve the live version of a model repository, supervised, until ctrl-C or a SIGTERM, after which it drains.
@@ -47,8 +51,9 @@ def serve(
     def ended() -> bool:
         return bool(signals)
 
-    say(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
-    with contextlib.suppress(Ended), running_server(repository, wanted, say, ended) as state:
+    tell = spoken(say, log_format)
+    tell(f"starting the server on {repository}; its log is {repository / LOG_FILE}")
+    with contextlib.suppress(Ended), running_server(repository, wanted, tell, ended) as state:
         facts = {
             "grpc": state.grpc_url,
             "http": state.http_url,
@@ -60,7 +65,7 @@ def serve(
         while not ended():
             time.sleep(0.1)
         if signals == [signal.SIGTERM] and wanted.drain_s:
-            say(f"draining: not ready any more, for who still comes {wanted.drain_s:g} s at most")
+            tell(f"draining: not ready any more, for who still comes {wanted.drain_s:g} s at most")
             nobody = drain(state.grpc_file, wanted.drain_s, lambda: len(signals) > 1)
-            say("drained" if nobody else "not drained: somebody still came or was not answered")
-    say("stopped")
+            tell("drained" if nobody else "not drained: somebody still came or was not answered")
+    tell("stopped")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from footfall_client import _settings
 from footfall_client._budget import RetryBudget
-from footfall_client._calls import Attempts, Call, Calls, Flow
+from footfall_client._calls import Attempts, Call, Calls, Flow, Tags
 from footfall_client._codec import History
 from footfall_client._connection import Connection
 from footfall_client._exceptions import FootfallClientError, InvalidRequest, translate
@@ -51,9 +51,12 @@ class AsyncClient:
         exclude_seen: bool = True,
         user: str | None = None,
         now: datetime | int | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Recommendation:
         """See Client.recommend."""
-        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now))
+        tags = Tags(request_id, traceparent)
+        return await self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now, tags))
 
     async def score(
         self,
@@ -61,9 +64,12 @@ class AsyncClient:
         candidates: Sequence[str],
         user: str | None = None,
         now: datetime | int | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, float | None]:
         """See Client.score."""
-        return await self._run(self._calls.score(history, candidates, user, now))
+        tags = Tags(request_id, traceparent)
+        return await self._run(self._calls.score(history, candidates, user, now, tags))
 
     async def ready(self) -> bool:
         """See Client.ready."""
@@ -109,7 +115,7 @@ class AsyncClient:
                 answer = await asyncio.wait_for(self._connection.invoke(call, timeout), timeout)
                 answer = self._connection.plain(call, answer)
             except self._connection.errors as error:
-                translated = translate(error, self._settings.url)
+                translated = translate(error, self._settings.url, call.tags.request_id)
                 try:
                     await asyncio.sleep(attempts.delay_after(translated))
                 except FootfallClientError as final:

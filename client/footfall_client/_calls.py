@@ -30,11 +30,28 @@ SCORE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
+class Tags:
+    """What goes with a request beside its tensors. Raises InvalidRequest."""
+
+    request_id: str | None = None
+    traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("request_id", "traceparent"):
+            if getattr(self, name) is not None:
+                getattr(_checks, name)(getattr(self, name))
+
+
+NO_TAGS = Tags()
+
+
+@dataclass(frozen=True)
 class Call:
     """One method of tritonclient; `tensors` are those of an inference."""
 
     method: Literal["infer", "is_model_ready", "get_model_config", "get_model_repository_index"]
     tensors: Tensors = ()
+    tags: Tags = NO_TAGS
 
 
 Flow = Generator[Call, Any, Result]
@@ -51,11 +68,18 @@ class Calls:
         exclude_seen: bool,
         user: str | None,
         now: datetime | int | None,
+        tags: Tags = NO_TAGS,
     ) -> Flow[Recommendation]:
-        return decode((yield Call("infer", encode(history, k, candidates, exclude_seen, user, now))))
+        tensors = encode(history, k, candidates, exclude_seen, user, now)
+        return decode((yield Call("infer", tensors, tags)))
 
     def score(
-        self, history: History, candidates: Sequence[str], user: str | None, now: datetime | int | None
+        self,
+        history: History,
+        candidates: Sequence[str],
+        user: str | None,
+        now: datetime | int | None,
+        tags: Tags = NO_TAGS,
     ) -> Flow[dict[str, float | None]]:
         """In parts no longer than the server's longest list; again if a swap came between two parts.
 
@@ -70,9 +94,8 @@ class Calls:
             versions = set()
             try:
                 for part in _parts(candidates, served.max_top_k):
-                    answer = yield Call(
-                        "infer", encode(history, len(part), part, exclude_seen=False, user=user, now=now)
-                    )
+                    tensors = encode(history, len(part), part, exclude_seen=False, user=user, now=now)
+                    answer = yield Call("infer", tensors, tags)
                     versions.add(version_of(answer))
                     scores |= {item.id: item.score for item in decode(answer).items}
             except InvalidRequest:

@@ -1,5 +1,6 @@
 """Checks: what a caller gave, looked at before anything is sent. Every function raises InvalidRequest."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from reprlib import repr as shortened
@@ -10,6 +11,8 @@ import numpy as np
 from footfall.contract import UNKNOWN_TIME
 from footfall_client._exceptions import InvalidRequest
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_K = int(np.iinfo(np.int32).max)
 TIMES = np.iinfo(np.int64)
 
@@ -68,6 +71,20 @@ def epoch_ms(name: str, time: Any) -> int:
     if not TIMES.min <= time <= TIMES.max:
         raise InvalidRequest(f"{name} is {time}, no epoch milliseconds of 64 bits")
     return int(time)
+
+
+def request_id(value: Any) -> str:
+    if not isinstance(value, str) or not REQUEST_ID.fullmatch(value):
+        raise InvalidRequest(
+            f"request_id is {shortened(value)}, expected at most 128 of A-Z, a-z, 0-9 and ._:/+=@-"
+        )
+    return value
+
+
+def traceparent(value: Any) -> str:
+    if not isinstance(value, str) or not TRACEPARENT.fullmatch(value):
+        raise InvalidRequest(f"traceparent is {shortened(value)}, expected W3C's 00-TRACE-SPAN-FLAGS")
+    return value
 
 
 def kind(value: Any) -> str:

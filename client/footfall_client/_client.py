@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from footfall_client import _settings
 from footfall_client._budget import RetryBudget
-from footfall_client._calls import Attempts, Call, Calls, Flow
+from footfall_client._calls import Attempts, Call, Calls, Flow, Tags
 from footfall_client._codec import History
 from footfall_client._connection import Connection
 from footfall_client._exceptions import FootfallClientError, InvalidRequest, translate
@@ -59,6 +59,8 @@ class Client:
         exclude_seen: bool = True,
         user: str | None = None,
         now: datetime | int | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Recommendation:
         """The next items, best first, and the probability of each next action.
 
@@ -68,9 +70,12 @@ class Client:
         user: any name for who asks; the server may then compute only what is new of a returning user's history.
         now: when the request is made, a datetime or epoch milliseconds; None: the server's clock. How long ago the
         last event was tells the model what comes next, so ask an old log's history as of its own time.
+        request_id: what the server's access log and traces call it, as errors do. traceparent: W3C's, of the caller's
+        span, which those of the server then belong to.
         Raises InvalidRequest, DeadlineExceeded, Unavailable, ServerError.
         """
-        return self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now))
+        tags = Tags(request_id, traceparent)
+        return self._run(self._calls.recommend(history, k, candidates, exclude_seen, user, now, tags))
 
     def score(
         self,
@@ -78,13 +83,16 @@ class Client:
         candidates: Sequence[str],
         user: str | None = None,
         now: datetime | int | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, float | None]:
         """The score of every candidate, in their order; None for one that the model does not list: it is not in
         the catalogue, or training never read it.
 
         now: as of `recommend`; None: this machine's clock.
         """
-        return self._run(self._calls.score(history, candidates, user, now))
+        tags = Tags(request_id, traceparent)
+        return self._run(self._calls.score(history, candidates, user, now, tags))
 
     def ready(self) -> bool:
         """Whether the server takes requests; False too where nobody answers."""
@@ -129,7 +137,7 @@ class Client:
                 timeout = attempts.remaining()
                 answer = self._connection.plain(call, self._connection.invoke(call, timeout))
             except self._connection.errors as error:
-                translated = translate(error, self._settings.url)
+                translated = translate(error, self._settings.url, call.tags.request_id)
                 try:
                     time.sleep(attempts.delay_after(translated))
                 except FootfallClientError as final:

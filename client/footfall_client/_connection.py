@@ -63,6 +63,10 @@ class Connection:
             options["as_json"] = True
         method = getattr(self.client, call.method)
         if call.method == "infer":
+            if call.tags.request_id:
+                options["request_id"] = call.tags.request_id
+            if call.tags.traceparent:
+                options["headers"]["traceparent"] = call.tags.traceparent
             return method(ENSEMBLE, self._inputs(call.tensors), **options)
         if call.method == "get_model_repository_index":
             return method(**options)

@@ -84,8 +84,16 @@ BY_STATUS: dict[str, type[FootfallClientError]] = {
 }
 
 
-def translate(error: Exception, url: str) -> FootfallClientError:
-    """The exception for what tritonclient or its transport raised (Connection.errors); most specific first."""
+def translate(error: Exception, url: str, request_id: str | None = None) -> FootfallClientError:
+    """The exception for what tritonclient or its transport raised (Connection.errors); names the request."""
+    found = _translated(error, url)
+    if request_id:
+        found.args = (f"{found} (request {request_id})",)
+    return found
+
+
+def _translated(error: Exception, url: str) -> FootfallClientError:
+    """Most specific first."""
     if isinstance(error, InferenceServerException):
         return _of_status(error, url)
     if isinstance(error, TimeoutError):

@@ -30,9 +30,14 @@ class InferenceServerClient:
         self._pool = Pool(url, ssl_context if ssl else None)
 
     def infer(
-        self, model: str, inputs: list[InferInput], headers: dict[str, str], client_timeout: float
+        self,
+        model: str,
+        inputs: list[InferInput],
+        headers: dict[str, str],
+        client_timeout: float,
+        request_id: str = "",
     ) -> codec.InferResult:
-        body, json_length = codec.InferenceServerClient.generate_request_body(inputs)
+        body, json_length = codec.InferenceServerClient.generate_request_body(inputs, request_id=request_id)
         if json_length is not None:
             headers = {**headers, JSON_LENGTH: str(json_length)}
         answer = _whole(self._pool.call("POST", f"v2/models/{model}/infer", body, headers, client_timeout))

@@ -64,6 +64,9 @@ KEY_HEADER = "footfall-key"
 GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 """The same over gRPC, where the server expects this prefix."""
 
+REQUEST_ID = "x-request-id"
+"""HTTP header, or metadata of gRPC, with what a request is called; of every answer to an inference."""
+
 ENSEMBLE = "footfall"
 CANDIDATE_ENSEMBLE = "upcoming"
 """The same of a version that is tried beside the live one; of one length, so that the door may exchange the names."""

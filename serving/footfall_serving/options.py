@@ -1,5 +1,6 @@
 """ServeOptions: how `footfall serve` serves. Light, so that the command's help is too."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from footfall.errors import InputError
 from footfall.flag import Flag
 
 MAX_PORT = 2**16 - 1
+OTLP_URL = re.compile(r"https?://[!-~]+")
 PURPOSES = ("http", "grpc", "metrics")
 
 
@@ -43,6 +45,14 @@ class ServeOptions:
             "Memory for answers, of each version that is loaded; the same request is then not computed again."
         ),
     ] = 0
+    access_log: Annotated[Path | None, Flag("A JSON line for each inference is appended to this file.")] = (
+        None
+    )
+    access_share: Annotated[float, Flag("Of the inferences, in the access log.")] = 1.0
+    otlp_url: Annotated[
+        str | None, Flag("Where OpenTelemetry's traces go, as http://localhost:4318/v1/traces.")
+    ] = None
+    trace_share: Annotated[float, Flag("Of the requests, that are traced: one in a whole number.")] = 0.01
     repository_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +61,13 @@ class ServeOptions:
         for path in (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_root):
             if path is not None and not path.is_file():
                 raise InputError(f"the TLS file {path} does not exist")
+        for name in ("access_share", "trace_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)} is not in 0..1")
+        if self.access_log is not None and not self.access_log.parent.is_dir():
+            raise InputError(f"the access log {self.access_log} lies in a folder that does not exist")
+        if self.otlp_url is not None and not OTLP_URL.fullmatch(self.otlp_url):
+            raise InputError(f"the OTLP url {self.otlp_url!r} is not http://HOST:PORT/PATH")
         if self.max_inferences < 1:
             raise InputError(f"max inferences {self.max_inferences} must be at least 1")
         if not self.drain_s >= 0:

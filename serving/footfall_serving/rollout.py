@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from footfall_serving.rollout_options import RolloutOptions
 from footfall_serving.state import ServerState
 
 ROLLOUT_FILE, END_FILE = f"{ASIDE}/rollout.json", f"{ASIDE}/rollout.end"
+ENDED_FILE = ".rolled_back.log"
+"""Why, a line a version that was not promoted."""
 LOOK_S = 1.0
 END_TIMEOUT_S = 60.0
 
@@ -46,6 +49,14 @@ def read_rollout(repository: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found
+
+
+def num_rolled_back(repository: Path) -> int:
+    """How many versions were tried in the repository and not promoted."""
+    try:
+        return (repository / ENDED_FILE).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def end_rollout(repository: Path) -> None:
@@ -202,6 +213,10 @@ def _reported(repository: Repository) -> Iterator[Callable[[dict[str, Any]], Non
     end.unlink(missing_ok=True)
     try:
         yield report
+    except RolledBack as error:
+        with contextlib.suppress(OSError), (repository.folder / ENDED_FILE).open("a") as log:
+            log.write(json.dumps({"time": datetime.now(UTC).isoformat(), "why": str(error)}) + "\n")
+        raise
     finally:
         for file in (path, end):
             file.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from footfall.contract import ENSEMBLE, KEY_HEADER
@@ -11,12 +13,14 @@ from footfall.errors import InputError
 from footfall.folder import writing
 from footfall_engines.repository import Repository
 from footfall_serving.door.keeper import GRPC_PORT, Door, open_door
-from footfall_serving.door.opening import Tls
+from footfall_serving.door.opening import Access, Tls
+from footfall_serving.door.seen import seen_file
 from footfall_serving.install import server_home
 from footfall_serving.launch import LOG_FILE, Launch, live_number
 from footfall_serving.lock import BusyError, served
 from footfall_serving.options import ServeOptions
-from footfall_serving.ports import check_port, free_port
+from footfall_serving.page import everything, shown
+from footfall_serving.ports import listening
 from footfall_serving.process import STOP_TIMEOUT_S, end_all
 from footfall_serving.response_cache import check_keeps, variables
 from footfall_serving.state import ServerState, last_state, read_state, remove_state
@@ -52,14 +56,25 @@ def running_server(
         except BusyError as error:
             raise InputError(f"{error}{_where(repository)}") from error
         _end_what_is_left(repository)
-        ports = options.http_port, options.grpc_port
+        ports, restarts = (options.http_port, options.grpc_port), Counter[str]()
         door = stack.enter_context(
-            open_door(options.bind, *ports, _tls(options), options.max_inferences, say)
+            open_door(
+                options.bind,
+                *ports,
+                _tls(options),
+                options.max_inferences,
+                say,
+                restarts,
+                _access(options),
+            )
         )
+        page = stack.enter_context(listening(options.bind, options.metrics_port, "metrics"))
+        sockets = door.metrics_file, seen_file(str(door.grpc_file))
+        stack.enter_context(shown(page, partial(everything, repository, *sockets, restarts)))
         folders = stack.enter_context(_open_folders(repository, server_home().backends, door.folder))
-        launch = _launch(repository, options, door, folders)
+        launch = _launch(repository, options, door, page.getsockname()[1], folders)
         running = launch.bring_up(ended)
-        supervisor = Supervisor(launch, running, say)
+        supervisor = Supervisor(launch, running, say, restarts)
         supervisor.start()
         stack.callback(supervisor.stop)
         yield running.state
@@ -96,18 +111,22 @@ def _open_folders(*folders: Path) -> Iterator[tuple[int, ...]]:
         yield tuple(descriptors)
 
 
-def _launch(repository: Path, options: ServeOptions, door: Door, folders: tuple[int, ...]) -> Launch:
-    metrics = options.metrics_port or free_port(options.bind)
-    check_port(options.bind, metrics, "metrics")
+def _access(options: ServeOptions) -> Access | None:
+    return None if options.access_log is None else (str(options.access_log), options.access_share)
+
+
+def _launch(
+    repository: Path, options: ServeOptions, door: Door, metrics: int, folders: tuple[int, ...]
+) -> Launch:
     key = options.repository_key or secrets.token_urlsafe(24)
     # Random: two containers that share /dev/shm may well have the same process ids and ports.
     prefix = f"footfall-{secrets.token_hex(8)}-"
     state = ServerState(
         0, options.bind, door.http_port, door.grpc_port, metrics, str(door.grpc_file), key, prefix
     )
-    files = (door.http_file, door.grpc_file)
-    command, allowed = tuple(_command(state, folders)), variables(options.response_cache_mib)
-    return Launch(repository, command, folders, files, state, allowed)
+    files = (door.http_file, door.grpc_file, door.metrics_file)
+    command = (*_command(state, folders), *_tracing(options))
+    return Launch(repository, command, folders, files, state, variables(options.response_cache_mib))
 
 
 def _tls(options: ServeOptions) -> Tls | None:
@@ -117,6 +136,17 @@ def _tls(options: ServeOptions) -> Tls | None:
         return None
     check_certificate(certificate, key, options.grpc_tls_root or certificate)
     return str(certificate), str(key)
+
+
+def _tracing(options: ServeOptions) -> list[str]:
+    if options.otlp_url is None:
+        return []
+    settings = {"mode": "opentelemetry", "level": "TIMESTAMPS", "rate": str(round(1 / options.trace_share))}
+    otlp = {"url": options.otlp_url, "resource": "service.name=footfall"}
+    return [
+        *(f"--trace-config={name}={value}" for name, value in settings.items()),
+        *(f"--trace-config=opentelemetry,{name}={value}" for name, value in otlp.items()),
+    ]
 
 
 def _command(state: ServerState, folders: Sequence[int]) -> list[str]:
@@ -132,8 +162,7 @@ def _command(state: ServerState, folders: Sequence[int]) -> list[str]:
         f"--grpc-address=unix:/proc/self/fd/{sockets}/grpc",
         f"--grpc-port={GRPC_PORT}",
         "--grpc-http2-max-ping-strikes=0",  # the door pings for each call that it refuses
-        f"--metrics-address={state.bind}",
-        f"--metrics-port={state.metrics_port}",
+        f"--metrics-address=unix:/proc/self/fd/{sockets}/metrics",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={state.repository_key}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={state.repository_key}",
         f"--backend-config=python,shm-region-prefix-name={state.shm_prefix}",

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -59,10 +60,13 @@ class AtABatch:
 class Supervisor(threading.Thread):
     """Runs until `stop`, which ends the server too; says what it does through `say`."""
 
-    def __init__(self, launch: Launch, running: Running, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, launch: Launch, running: Running, say: Callable[[str], None], restarts: Counter[str]
+    ) -> None:
+        """restarts: counts what is started again, "server" or "stub"."""
         super().__init__(name="supervisor", daemon=True)
         self._launch, self._repository = launch, Repository(launch.repository)
-        self._tell = say
+        self._tell, self._restarts = say, restarts
         self._ended = threading.Event()
         self._num_deaths = 0
         self._watch(running)
@@ -129,6 +133,7 @@ class Supervisor(threading.Thread):
         while True:
             pause_s = min(2.0 ** (self._num_deaths - 1), MAX_PAUSE_S) if self._num_deaths else 0.0
             self._num_deaths += 1
+            self._restarts["server"] += 1
             self._say(f"the server {how}; it is started again" + (f" in {pause_s:.0f} s" if pause_s else ""))
             self._pause(pause_s)
             try:
@@ -183,6 +188,7 @@ class Supervisor(threading.Thread):
         }
         lost, self._suspects = sorted(missing & self._suspects), missing
         for model, version in lost:
+            self._restarts["stub"] += 1
             with locked(self._launch.repository):
                 try:
                     self._reload(model, version)

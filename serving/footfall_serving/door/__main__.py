@@ -12,12 +12,14 @@ import sys
 
 import uvloop
 
+from footfall_serving.door.access import AccessLog
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.connection import Connection as GrpcConnection
 from footfall_serving.door.http.connection import Connection as HttpConnection
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.opening import Opening
 from footfall_serving.door.rollout import rollout_file
+from footfall_serving.door.seen import Told, seen_file
 
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1
@@ -28,6 +30,8 @@ async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
     callers = Callers(loop, opening.max_inferences, opening.grpc_file)
     upstream = Upstream(opening.http_file, loop)
+    if opening.access is not None:
+        callers.seen.access = AccessLog(*opening.access, loop)
     http, grpc = socket.socket(fileno=opening.http), socket.socket(fileno=opening.grpc)
     await loop.create_server(lambda: HttpConnection(callers, upstream), sock=http, backlog=BACKLOG)
     await loop.create_server(
@@ -40,6 +44,9 @@ async def keep(opening: Opening) -> None:
     rollout = rollout_file(opening.grpc_file)
     rollout.unlink(missing_ok=True)  # of a door that died
     await loop.create_unix_server(lambda: callers.rollout, str(rollout))
+    seen = seen_file(opening.grpc_file)
+    seen.unlink(missing_ok=True)
+    await loop.create_unix_server(lambda: Told(callers.text), str(seen))
     while not callers.drain():
         await asyncio.sleep(1)
         callers.look()

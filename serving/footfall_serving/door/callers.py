@@ -1,6 +1,7 @@
 """Callers: every connection of the door, over either protocol, and what they hold together."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from footfall_serving.door.drain import QUIET_S, drain_file, drained_file
 from footfall_serving.door.hold import hold_file, idle_file, is_held
 from footfall_serving.door.limits import AT_ONCE, FREE_BYTES, MAX_CONNECTIONS, MAX_HELD_BYTES, MAX_SECONDS
 from footfall_serving.door.rollout import Rollout
+from footfall_serving.door.seen import Seen
 from footfall_serving.door.turns import Turn, Turns
 
 
@@ -52,6 +54,7 @@ class Callers:
         self._asked_at = loop.time()
         self.is_draining = False
         self.rollout = Rollout()
+        self.seen = Seen(time.monotonic)
 
     def add(self, connection: Caller) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
@@ -94,6 +97,10 @@ class Callers:
     def _tell_if_idle(self) -> None:
         if not self.inferences:
             self.wait()
+
+    def text(self) -> str:
+        """What there is to see, for Prometheus."""
+        return self.seen.text(self.inferences, len(self._connections), self.held)
 
     def look(self) -> None:
         """To be called every second: refuse who is slow, go on with who waits."""

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from footfall.errors import InputError
-from footfall_serving.door.opening import Opening, Tls
+from footfall_serving.door.opening import Access, Opening, Tls
 from footfall_serving.ports import listening
 from footfall_serving.stubs import is_stopped
 
@@ -29,7 +30,7 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Door:
-    """The server is to listen on `http` and `grpc:1` in `folder`, which is its owner's alone."""
+    """The server is to listen on `http`, `grpc:1` and `metrics` in `folder`, which is its owner's alone."""
 
     http_port: int
     grpc_port: int
@@ -43,6 +44,10 @@ class Door:
     def grpc_file(self) -> Path:
         return self.folder / f"grpc:{GRPC_PORT}"
 
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics"
+
 
 @contextlib.contextmanager
 def open_door(
@@ -52,6 +57,8 @@ def open_door(
     tls: Tls | None,
     max_inferences: int,
     say: Callable[[str], None],
+    restarts: Counter[str],
+    access: Access | None = None,
 ) -> Iterator[Door]:
     """Take requests on the ports, 0 for a free one, until the block ends. Raises InputError where one is taken."""
     with (
@@ -63,8 +70,8 @@ def open_door(
         if len(os.fsencode(door.grpc_file)) > LONGEST_SOCKET_PATH:
             raise InputError(f"{folder} is too long for the name of a socket; set TMPDIR to a shorter one")
         files = str(door.http_file), str(door.grpc_file)
-        opening = Opening(os.getpid(), http.fileno(), grpc.fileno(), *files, tls, max_inferences)
-        keeper = Keeper(opening, say)
+        opening = Opening(os.getpid(), http.fileno(), grpc.fileno(), *files, tls, max_inferences, access)
+        keeper = Keeper(opening, say, restarts)
         keeper.start()
         try:
             yield door
@@ -75,9 +82,9 @@ def open_door(
 class Keeper(threading.Thread):
     """Runs until `stop`; says through `say` where the door had to be opened again."""
 
-    def __init__(self, opening: Opening, say: Callable[[str], None]) -> None:
+    def __init__(self, opening: Opening, say: Callable[[str], None], restarts: Counter[str]) -> None:
         super().__init__(name="door", daemon=True)
-        self._opening, self._say = opening, say
+        self._opening, self._say, self._restarts = opening, say, restarts
         self._ended = threading.Event()
         self._process = self._open()
 
@@ -92,6 +99,7 @@ class Keeper(threading.Thread):
             code = self._wait()
             if self._ended.wait(pause_s):
                 return
+            self._restarts["door"] += 1
             self._say(f"door: it ended with code {code}; it is opened again")
             pause_s = min(2 * pause_s + 0.5, MAX_PAUSE_S)
             self._process = self._open()

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 Tls = tuple[str, str]
 """Files of a certificate and its key."""
+Access = tuple[str, float]
+"""The file of the access log, and the share of inferences that are in it."""
 
 
 @dataclass(frozen=True)
 class Opening:
     """The process to end with, the descriptors of the sockets to take requests on, the socket files that the server
-    listens on, with what gRPC takes TLS, and how many inferences may be under way.
+    listens on, with what gRPC takes TLS, how many inferences may be under way, and where they are written down.
     """
 
     parent: int
@@ -19,3 +21,4 @@ class Opening:
     grpc_file: str
     tls: Tls | None
     max_inferences: int
+    access: Access | None = None

@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
                 raise TRAILERS
         elif number > self._last_stream:
             self._last_stream = number
-            self.streams[number] = Stream(ended=bool(flags & END_STREAM))
+            self.streams[number] = Stream(self._callers.seen, ended=bool(flags & END_STREAM))
             self._held += STREAM_BYTES
             if not self._callers.hold(STREAM_BYTES, self._held):
                 raise TOO_MUCH
@@ -252,12 +252,12 @@ class Connection(asyncio.Protocol):
         if stream.turn is not None and stream.turn.waits:
             stream.kept += data[place - HEAD.size : stop]
             return False
-        return True
+        return stream.goes()
 
     def _go(self, stream: Stream) -> None:
         """It is the stream's turn; what comes with it is passed on first, as its headers may be among that."""
         kept, stream.kept = stream.kept, b""
-        if stream.refused is not None:
+        if stream.refused is not None or not stream.goes():
             return
         self._write([kept]) if self._due is None else self._due.append(kept)
 
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, number: int, refused: Refused) -> bytes:
         """What the server is told."""
-        self.streams[number].refused = refused
+        self.streams[number].refuse(refused)
         ping = frame(PING, 0, 0, MARK + number.to_bytes(4, "big"))
         return frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big")) + ping
 
@@ -282,6 +282,7 @@ class Connection(asyncio.Protocol):
         """The call is over for one of the two ends, and so for both; `done` where the server says that it is."""
         stream = self.streams.pop(number, None)
         if stream is not None:
+            stream.over(done=done)
             self._held -= stream.held
             self._callers.hold(-stream.held, 0)
             if stream.turn is not None:

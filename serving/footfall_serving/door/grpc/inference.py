@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from footfall.contract import COMPOSING_MODELS, ITEM_ID, USER_ID
+from footfall.contract import COMPOSING_MODELS, ITEM_ID, MODEL_VERSION, USER_ID
 from footfall_serving.door.grpc.refused import Refused, Status
 from footfall_serving.door.steps import refusal
 
@@ -18,6 +18,36 @@ PARAMETERS = ("classification", "shared_memory_region")
 TEXT, TEXTS = "a text", "texts"
 MARKS = tuple(name.encode() for name in (*PARAMETERS, *COMPOSING_MODELS))
 """A text lies in a message as it is: who has none of these asks for nothing that is refused."""
+
+
+def named(message: bytes) -> tuple[str, str]:
+    """The model that an inference is asked of, and its own name; "" where it has none.
+
+    As the first fields, in the order that every library writes them in: model, version, name.
+    """
+    model, place = _text(message, 0, b"\x0a")
+    _, place = _text(message, place, b"\x12")
+    return model, _text(message, place, b"\x1a")[0]
+
+
+def _text(message: bytes, place: int, tag: bytes) -> tuple[str, int]:
+    """Of the field of that tag, if it comes next and is short, and where the next one begins."""
+    if not message.startswith(tag, place) or len(message) < place + 2 or message[place + 1] > 0x7F:
+        return "", place
+    end = place + 2 + message[place + 1]
+    return message[place + 2 : end].decode(errors="replace"), end
+
+
+def version_of(message: bytes) -> int | None:
+    """The number of the version that gave an answer, which is all of a message; None where it does not say."""
+    try:
+        answer = Answer.FromString(message)
+    except DecodeError:
+        return None
+    for output, raw in zip(answer.outputs, answer.raw_contents, strict=False):
+        if output.name == MODEL_VERSION.name.encode():
+            return int.from_bytes(raw, "little")
+    return None
 
 
 def check(message: bytes) -> None:
@@ -66,8 +96,8 @@ def _check_fields(message: bytes) -> None:
         raise Refused(Status.PERMISSION_DENIED, sentence)
 
 
-def _request() -> Any:
-    """ModelInferRequest, of which only what is looked at is read, and each text as the bytes it is.
+def _messages() -> tuple[Any, Any]:
+    """ModelInferRequest and ModelInferResponse, of which only what is looked at is read, texts as bytes.
 
     The library's own refuses texts that are not UTF-8, and so other requests that happen to have a map where this
     one has a text.
@@ -92,9 +122,15 @@ def _request() -> Any:
     message(
         "Request", model_name=(1, TEXT), inputs=(5, "Input"), outputs=(6, "Output"), raw_contents=(7, TEXTS)
     )
+    message("Given", name=(1, TEXT))
+    message("Answer", outputs=(5, "Given"), raw_contents=(6, TEXTS))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("footfall.door.Request"))
+    request, answer = (
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"footfall.door.{name}"))
+        for name in ("Request", "Answer")
+    )
+    return request, answer
 
 
-Request = _request()
+Request, Answer = _messages()

@@ -3,10 +3,12 @@
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from footfall.contract import REQUEST_ID
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.frames import (
     ACK,
     DATA,
+    END_HEADERS,
     END_STREAM,
     HEAD,
     HEADERS,
@@ -14,8 +16,10 @@ from footfall_serving.door.grpc.frames import (
     PING,
     RST_STREAM,
     Frames,
+    frame,
     goaway,
 )
+from footfall_serving.door.grpc.refused import header
 
 if TYPE_CHECKING:
     from footfall_serving.door.grpc.connection import Connection
@@ -60,6 +64,7 @@ class Line(asyncio.Protocol):
         passed: list[bytes] = []
         start = 0
         for kind, flags, number, place, stop in frames:
+            name = self._name(number) if kind == HEADERS else ""
             if kind == PING and flags & ACK and data.startswith(MARK, place + HEAD.size):
                 passed += data[start:place], self._refusal(data[stop - 4 : stop])
                 start = stop
@@ -70,6 +75,10 @@ class Line(asyncio.Protocol):
                 start = stop
             elif self._callers.is_draining and kind == DATA and data[place + HEAD.size : stop] == YES:
                 passed += data[start : stop - 1], NO
+                start = stop
+            elif name and flags & END_HEADERS:
+                block = data[place + HEAD.size : stop] + header(REQUEST_ID.encode(), name.encode())
+                passed += data[start:place], frame(HEADERS, flags, number, block)
                 start = stop
         passed.append(data[start:] if start else data)
         connection.transport.write(passed[0] if len(passed) == 1 else b"".join(passed))
@@ -85,8 +94,14 @@ class Line(asyncio.Protocol):
         elif stream is not None:
             stream.begun = True
             if kind == DATA:
+                stream.answer(data, place)
                 self._connection.answered(stream)
         return True
+
+    def _name(self, number: int) -> str:
+        """What an inference is called whose caller has not been told anything yet."""
+        stream = self._connection.streams.get(number)
+        return "" if stream is None or stream.begun else stream.id
 
     def _refusal(self, stream: bytes) -> bytes:
         """What the caller is told now that the server says no more of the call."""
@@ -94,4 +109,4 @@ class Line(asyncio.Protocol):
         stream_ = self._connection.end(number)
         if stream_ is None or stream_.refused is None:
             return b""
-        return stream_.refused.answer(number, begun=stream_.begun, ended=stream_.ended)
+        return stream_.refused.answer(number, begun=stream_.begun, ended=stream_.ended, name=stream_.id)

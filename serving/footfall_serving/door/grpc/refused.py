@@ -3,7 +3,7 @@
 import enum
 from urllib.parse import quote
 
-from footfall.contract import OVERLOADED
+from footfall.contract import OVERLOADED, REQUEST_ID
 from footfall_serving.door.grpc.frames import (
     END_HEADERS,
     END_STREAM,
@@ -37,13 +37,14 @@ class Refused(Exception):
         super().__init__(sentence)
         self.status, self.sentence = status, sentence
 
-    def answer(self, stream: int, *, begun: bool, ended: bool) -> bytes:
+    def answer(self, stream: int, *, begun: bool, ended: bool, name: str = "") -> bytes:
         """The end of the call; `begun` where headers of the server's answer have gone before it, `ended` where the
-        caller has ended its part, and so is not to be told to.
+        caller has ended its part, and so is not to be told to; `name` what an inference is called.
         """
         block = b"" if begun else STATUS_200 + CONTENT_TYPE
-        block += _header(b"grpc-status", str(self.status.value).encode())
-        block += _header(b"grpc-message", quote(self.sentence, safe=PRINTABLE).encode())
+        block += header(REQUEST_ID.encode(), name.encode()) if name else b""
+        block += header(b"grpc-status", str(self.status.value).encode())
+        block += header(b"grpc-message", quote(self.sentence, safe=PRINTABLE).encode())
         trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
         return trailers if ended else trailers + frame(RST_STREAM, 0, stream, NO_ERROR.to_bytes(4, "big"))
 
@@ -54,7 +55,7 @@ TRAILERS = Refused(Status.UNIMPLEMENTED, "headers behind the first ones are not 
 """They cannot wait, for the table of headers, and what is before them may have to. No library of gRPC sends any."""
 
 
-def _header(name: bytes, value: bytes) -> bytes:
+def header(name: bytes, value: bytes) -> bytes:
     """A literal without indexing, with a new name."""
     return b"\x00" + _text(name) + _text(value)
 

@@ -1,12 +1,16 @@
 """Stream: one call of a caller, whose messages are put together and judged."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from footfall.contract import ITEM_ID
-from footfall_serving.door.grpc.inference import check
+from footfall_serving.door.grpc.inference import check, named, version_of
 from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.ids import chosen
 from footfall_serving.door.limits import MAX_BODY_BYTES, STREAM_BYTES
 from footfall_serving.door.rollout import NAMED
+from footfall_serving.door.seen import GONE, Asked, Seen
 from footfall_serving.door.turns import Turn
 
 INFERENCE = ITEM_ID.name.encode()
@@ -18,12 +22,18 @@ PREFIX = 5
 class Stream:
     """`begun` once headers of the server's answer have passed, `ended` once the caller has sent all, `held` what it
     takes up here and in the server, `refused` the reason that its caller is still to be told, `asks` once it asked
-    for an inference, `turn` until that is answered, `kept` the frames that wait for the turn.
+    for an inference, `id` what that is called, `inference` until it is done, `turn` until it is answered, `kept` the
+    frames that wait for the turn.
     """
 
-    __slots__ = ("_message", "_need", "asks", "begun", "ended", "held", "kept", "refused", "since", "turn")
+    __slots__ = (
+        *("_message", "_need", "_seen", "asks", "begun", "ended", "held", "id"),
+        *("inference", "kept", "refused", "since", "turn"),
+    )
 
-    def __init__(self, *, ended: bool) -> None:
+    def __init__(self, seen: Seen, *, ended: bool) -> None:
+        self._seen, self.id = seen, ""
+        self.inference: Asked | None = None
         self._message: bytes | bytearray = b""
         self._need = PREFIX
         self.begun, self.ended = False, ended
@@ -73,7 +83,38 @@ class Stream:
 
     def _judge(self, message: bytes) -> None:
         check(message)
-        self.asks = self.asks or INFERENCE in message
+        if not self.asks and INFERENCE in message:
+            self.asks = True
+            model, name = named(message)
+            self.id = chosen(name)
+            self.inference = self._seen.take("grpc", self.id, model)
+
+    def goes(self) -> bool:
+        """The server has what it asks, or is about to."""
+        if self.inference is not None and not self.inference.sent:
+            self._seen.send(self.inference)
+        return True
+
+    def refuse(self, refused: Refused) -> None:
+        self.refused = refused
+        if self.inference is None:
+            self._seen.refuse("grpc", refused.status.name)
+        else:
+            self._done(refused.status.name)
+
+    def answer(self, data: bytes, place: int) -> None:
+        """The server's, of which a message begins at `place`."""
+        end = place + PREFIX + int.from_bytes(data[place + 1 : place + PREFIX])
+        self._done("OK", partial(version_of, data[place + PREFIX : end]))
+
+    def over(self, *, done: bool) -> None:
+        """Without an answer, if there was none before; `done` where the server says so."""
+        self._done("ERROR" if done else GONE)
+
+    def _done(self, status: str, version: Callable[[], int | None] = lambda: None) -> None:
+        inference, self.inference = self.inference, None
+        if inference is not None:
+            self._seen.done(inference, status, version)
 
 
 def _length(data: bytes | bytearray, place: int) -> int:

@@ -5,9 +5,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import cast
 
-from footfall.contract import ENSEMBLE, OVERLOADED
+from footfall.contract import ENSEMBLE, OVERLOADED, REQUEST_ID
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.hold import LOOK_S
+from footfall_serving.door.http.answer import status_of, version_of
 from footfall_serving.door.http.body import Chunks, unpacked
 from footfall_serving.door.http.head import Head, read_head
 from footfall_serving.door.http.inference import checked, who
@@ -15,6 +16,7 @@ from footfall_serving.door.http.refused import LINE_END, Refused
 from footfall_serving.door.http.upstream import Upstream
 from footfall_serving.door.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_SECONDS
 from footfall_serving.door.rollout import CANDIDATE, HTTP, PATH
+from footfall_serving.door.seen import GONE, Asked
 from footfall_serving.door.turns import Turn
 
 ANSWERED = b"HTTP/1.1 200 "
@@ -39,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._dropped = 0
         self.busy = False
         self._turn: Turn | None = None
+        self._asked: Asked | None = None
         self.since = callers.loop.time()
 
     @property
@@ -61,6 +64,9 @@ class Connection(asyncio.Protocol):
         if self._turn is not None and self._turn.waits:
             self._callers.leave(self._turn)
             self._turn = None
+        if self._asked is not None:
+            self._callers.seen.done(self._asked, GONE)
+            self._asked = None
         self._callers.remove(self)
 
     def pause_writing(self) -> None:
@@ -98,6 +104,7 @@ class Connection(asyncio.Protocol):
         What still comes is dropped, not met by a closed socket: the system would then throw the answer away too.
         """
         self._closing = True
+        self._callers.seen.refuse("http", str(refused.status.value))
         self._transport.write(refused.answer(last=True))
         self._transport.write_eof()
         self._buffer.clear()
@@ -170,20 +177,28 @@ class Connection(asyncio.Protocol):
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, DRAINS)
             body = unpacked(body, head.coding)
             if head.infers:
-                body, json_length = checked(body, head.json_length)
+                body, json_length, id_ = checked(body, head.json_length, head.request_id)
+                self._asked = self._callers.seen.take("http", id_, head.path.split(b"/")[3].decode())
                 if self._callers.rollout.is_on and head.path == PATH + b"/infer":
                     self._try(head, body, len(body) if json_length is None else json_length)
-            ask = partial(self._upstream.ask, head.request(body, json_length), self._take_answer)
+            ask = partial(self._send, head.request(body, json_length))
             if head.infers:
                 self._turn = self._callers.begin(ask)
                 if self._turn is None:
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         except Refused as refused:
+            if self._asked is None and head.infers:
+                self._callers.seen.refuse("http", str(refused.status.value))
             self._answer(refused.answer(last=False))
             return
         self.busy = True
         if self._turn is None or not self._turn.waits:
             ask()
+
+    def _send(self, request: bytes) -> None:
+        if self._asked is not None:
+            self._callers.seen.send(self._asked)
+        self._upstream.ask(request, self._take_answer)
 
     def _try(self, head: Head, body: bytes, json_length: int) -> None:
         """While a version is tried."""
@@ -203,6 +218,11 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _answer(self, answer: bytes) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._callers.seen.done(asked, status_of(answer), partial(version_of, answer))
+            name = f"\r\n{REQUEST_ID}: {asked.id}\r\n"
+            answer = answer.replace(b"\r\n", name.encode(), 1)
         if self._callers.is_draining:
             self._keep = False
         self._transport.write(answer if self._keep else answer.replace(*CLOSE, 1))

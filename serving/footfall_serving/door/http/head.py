@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from footfall.contract import KEY_HEADER
+from footfall.contract import KEY_HEADER, REQUEST_ID
 from footfall_serving.door.http.refused import Refused, malformed, shown
 from footfall_serving.door.limits import MAX_BODY_BYTES
 from footfall_serving.door.steps import refusal
@@ -19,6 +19,9 @@ CODINGS = (b"", b"identity", b"gzip", b"deflate")
 KEY, JSON_LENGTH = KEY_HEADER.encode(), b"inference-header-content-length"
 PASSED = (KEY, b"accept-encoding")
 """Headers that go on to the server as they came."""
+TRACE = b"traceparent", b"tracestate"
+"""The same, of a trace that its caller records: the server would record any."""
+RECORDED = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]")
 
 NAME = rb"[A-Za-z0-9_.-]{1,128}"
 MODEL = rb"/v2/models/(" + NAME + rb")(?:/versions/[0-9]{1,18})?"
@@ -51,6 +54,7 @@ class Head:
     json_length: int | None
     expects: bool
     passed: bytes
+    request_id: str
 
     def request(self, body: bytes, json_length: int | None) -> bytes:
         """The request as the server is sent it."""
@@ -85,6 +89,7 @@ def read_head(text: bytes) -> Head:
             f"the content encoding {shown(coding)} is not gzip, deflate or identity",
         )
     connection = headers.get(b"connection", b"").lower()
+    passed = PASSED + TRACE if RECORDED.fullmatch(headers.get(TRACE[0], b"")) else PASSED
     return Head(
         method,
         path,
@@ -94,7 +99,8 @@ def read_head(text: bytes) -> Head:
         b"" if coding == b"identity" else coding,
         _number(headers, JSON_LENGTH),
         minor == b"1" and headers.get(b"expect", b"").lower() == b"100-continue",
-        b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in PASSED if name in headers),
+        b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in passed if name in headers),
+        headers.get(REQUEST_ID.encode(), b"").decode("latin-1"),
     )
 
 

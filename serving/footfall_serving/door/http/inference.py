@@ -10,6 +10,7 @@ import orjson
 
 from footfall.contract import ITEM_ID, USER_ID
 from footfall_serving.door.http.refused import malformed, shown
+from footfall_serving.door.ids import chosen
 from footfall_serving.door.limits import MAX_DIMS, MAX_ELEMENTS, MAX_JSON_MARKS, MAX_TENSORS, MAX_TEXT
 
 FIELDS = {"id", "parameters", "inputs", "outputs"}
@@ -44,8 +45,10 @@ server says that it failed (500).
 """
 
 
-def checked(body: bytes, json_length: int | None) -> tuple[bytes, int | None]:
-    """The body for the server and its JSON's length; None for a body that is all JSON. Raises Refused."""
+def checked(body: bytes, json_length: int | None, name: str = "") -> tuple[bytes, int | None, str]:
+    """The body for the server, its JSON's length, None for a body that is all JSON, and what the request is called:
+    by its own id, else by `name`, else by one that is made. Raises Refused.
+    """
     if json_length is None:
         request, binary = _object("the request", _parsed(body)), None
     else:
@@ -66,8 +69,11 @@ def checked(body: bytes, json_length: int | None) -> tuple[bytes, int | None]:
     there = len(binary or b"")
     if said != there:
         raise malformed(f"the inputs say {said} bytes of binary data, {there} follow the JSON")
+    id_ = chosen(request.get("id", ""), name)
+    if id_ == name:
+        request["id"] = id_
     text = orjson.dumps(request)
-    return (text, None) if binary is None else (text + binary, len(text))
+    return (text, None, id_) if binary is None else (text + binary, len(text), id_)
 
 
 def who(body: bytes, json_length: int) -> bytes:
