@@ -50,6 +50,8 @@ from footfall_training.options import TrainOptions
 
 EVENTS = 50
 CANDIDATES = 32
+MOST = 100
+"""The longest list."""
 MINUTE_MS = 60_000
 MIB = 1 << 20
 INSTANCES = 2
@@ -80,8 +82,8 @@ def measure(place: Path, options: argparse.Namespace) -> dict[str, Any]:
     server = time_server(place, dataset, options.starts)
     for row in batches:
         print(
-            f"{row['users']:2} users, {row['candidates']:2} candidates: {row['now_ms']['median']:6.2f} ms,"
-            f" before {row['before_ms']['median']:6.2f}"
+            f"{row['users']:2} users, {row['candidates']:2} candidates, the {row['top_k']:3} best:"
+            f" {row['now_ms']['median']:6.2f} ms, before {row['before_ms']['median']:6.2f}"
         )
     for kind, held in processes.items():
         print(f"{kind}: of {INSTANCES} processes with an engine each takes {held} MiB")
@@ -90,7 +92,7 @@ def measure(place: Path, options: argparse.Namespace) -> dict[str, Any]:
         print(f"  {name}: {held}")
     return {
         "what": "a catalogue of a million: onnxruntime fp32, one thread",
-        "shapes": {"items": options.items, "width": options.width, "events": EVENTS, "top_k": DEFAULT_TOP_K},
+        "shapes": {"items": options.items, "width": options.width, "events": EVENTS},
         "machine": machine(),
         "commit": commit(),
         "busy_cores": busy,
@@ -140,14 +142,14 @@ def _first(dataset: Dataset, users: int) -> tuple[NDArray[np.int64], NDArray[np.
     return dataset.histories.offsets[:users], dataset.histories.offsets[1 : users + 1]
 
 
-def batch_of(dataset: Dataset, users: int, candidates: int) -> Batch:
+def batch_of(dataset: Dataset, users: int, candidates: int, top_k: int = DEFAULT_TOP_K) -> Batch:
     """Whole histories, all that they hold excluded."""
     histories = slices(dataset.histories, *_first(dataset, users))
     seen = np.split(histories.item, histories.offsets[1:-1])
     wanted = np.random.default_rng(0).integers(1, len(dataset.items), (users, candidates)).astype(np.int32)
     now = histories.time[histories.offsets[1:] - 1]
     inputs = model_input(histories, now, EVENTS)
-    return Batch(inputs, IndexLists.of(seen), IndexLists.of(list(wanted)), top_k=DEFAULT_TOP_K)
+    return Batch(inputs, IndexLists.of(seen), IndexLists.of(list(wanted)), top_k=top_k)
 
 
 def scorers(place: Path) -> dict[str, Callable[[], Callable[[Batch], NDArray[np.float32]]]]:
@@ -159,7 +161,7 @@ def scorers(place: Path) -> dict[str, Callable[[], Callable[[Batch], NDArray[np.
         session = onnxruntime.InferenceSession(
             place / "before.onnx", options, providers=["CPUExecutionProvider"]
         )
-        return lambda batch: session.run(["item_score"], padded_inputs(batch, EVENTS))[0][:, :DEFAULT_TOP_K]
+        return lambda batch: session.run(["item_score"], padded_inputs(batch, EVENTS))[0][:, : batch.top_k]
 
     def now() -> Callable[[Batch], NDArray[np.float32]]:
         engine = load_engine(Version.open(place / "repository" / "ranker" / "1"))
@@ -172,9 +174,9 @@ def time_batches(place: Path, rounds: int) -> list[dict[str, Any]]:
     dataset = Dataset.open(place / "dataset")
     score = {kind: load() for kind, load in scorers(place).items()}
     rows = []
-    for users in (1, 16):
-        for candidates in (0, CANDIDATES):
-            batch = batch_of(dataset, users, candidates)
+    for users in (1, 4, 16):
+        for candidates, top_k in ((0, DEFAULT_TOP_K), (0, MOST), (CANDIDATES, DEFAULT_TOP_K)):
+            batch = batch_of(dataset, users, candidates, top_k)
             times: dict[str, list[float]] = {kind: [] for kind in score}
             for _ in range(rounds + 1):
                 scores = {}
@@ -185,7 +187,15 @@ def time_batches(place: Path, rounds: int) -> list[dict[str, Any]]:
                 np.testing.assert_allclose(scores["now"], scores["before"], atol=1e-3)
             ratios = [old / new for old, new in zip(times["before"][1:], times["now"][1:], strict=True)]
             timed = {f"{kind}_ms": summary(values[1:]) for kind, values in times.items()}
-            rows.append({"users": users, "candidates": candidates, **timed, "times_faster": summary(ratios)})
+            rows.append(
+                {
+                    "users": users,
+                    "candidates": candidates,
+                    "top_k": top_k,
+                    **timed,
+                    "times_faster": summary(ratios),
+                }
+            )
     return rows
 
 

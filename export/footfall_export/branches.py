@@ -19,11 +19,13 @@ def branch_outputs(kinds: Iterable[str]) -> list[str]:
     return [*lists, *_list_of("nobody")]
 
 
-def put_behind_branches(graph: onnx.GraphProto, kinds: Iterable[str], top_k: int) -> None:
+def put_behind_branches(
+    graph: onnx.GraphProto, kinds: Iterable[str], top_k: int
+) -> dict[str, onnx.GraphProto]:
     """Replace the nodes that nothing but a kind's list needs by an `If` there is anybody of that kind.
 
     Takes what `branch_outputs` names away from the outputs. Lists get as long as the input top_k int64 [1] says,
-    which is `top_k`, the most there are, where it is not given.
+    which is `top_k`, the most there are, where it is not given. Returns what lists for each kind.
     """
     kinds = tuple(kinds)
     extra = set(branch_outputs(kinds))
@@ -46,6 +48,12 @@ def put_behind_branches(graph: onnx.GraphProto, kinds: Iterable[str], top_k: int
             "If", [condition], listed, name=name, then_branch=then, else_branch=otherwise
         )
         _replace(graph, nodes, branch)
+    lists = {node.name.removeprefix("branch_"): _then(node) for node in graph.node if node.op_type == "If"}
+    return {kind: lists[kind] for kind in kinds}
+
+
+def _then(branch: onnx.NodeProto) -> onnx.GraphProto:
+    return next(attribute.g for attribute in branch.attribute if attribute.name == "then_branch")
 
 
 def _add_top_k(graph: onnx.GraphProto, lists: Iterable[onnx.ValueInfoProto], most: int) -> None:

@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from footfall.contract import ENGINE_INPUTS, engine_outputs
 from footfall_export.branches import branch_outputs, put_behind_branches
+from footfall_export.shortlist import put_shortlist
 from footfall_models.graph import BRANCHES, BranchingGraph, RankerGraph
 
 Target = Literal["onnxruntime", "tensorrt"]
@@ -21,7 +22,8 @@ tensorrt_rtx 1.7 builds no engine from it."""
 MAPPED_FROM = 128 << 20
 """Bytes of a table that lies in a file beside the graph, from where ONNX Runtime maps it instead of copying it twice:
 as it is, and packed for the matrix product. Unpacked, one user of 1 million items (256 MB) takes 11.7 ms instead of
-8.5, 16 take 39 instead of 31; at 25 MB 1.3 instead of 0.9, which is not worth as few bytes."""
+8.5, 16 take 39 instead of 31; at 25 MB 1.3 instead of 0.9, which is not worth as few bytes. For few users of such a
+table there is a shortlist (see shortlist.py)."""
 BESIDE_FROM = 1 << 20
 """Bytes of other tensors that lie there too, where the table does."""
 EXAMPLE_BATCH = 3
@@ -58,9 +60,11 @@ def write_onnx(graph: RankerGraph, path: Path, *, target: Target) -> None:
     assert program is not None
     model = program.model_proto
     if branches:
-        put_behind_branches(model.graph, BRANCHES, graph.top_k)
+        of_catalogue = put_behind_branches(model.graph, BRANCHES, graph.top_k)["catalogue"]
     tables = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= MAPPED_FROM]
     for table in tables:
+        if branches and table.name in of_catalogue.node[0].input:
+            put_shortlist(model, of_catalogue, table)
         # An input with a default value, which nobody gives: no constant, so ONNX Runtime packs no copy of it.
         model.graph.input.append(helper.make_tensor_value_info(table.name, table.data_type, table.dims))
     onnx.save_model(
