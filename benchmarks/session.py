@@ -3,8 +3,8 @@
     apt-get install wrk
     .venv/bin/python benchmarks/session.py [--seconds 10] [--rounds 3]
 
-The log, checkpoint and version of benchmarks/large_catalogue.py, with 100,000 items and width 64; the server with its
-defaults; HTTP bodies of whole histories of 50 events, the 20 best of all items. A closed loop by wrk, one thread, with
+The log, checkpoint and version of benchmarks/large_catalogue.py, with 100,000 items and width 64; the server with
+its defaults; HTTP bodies of whole histories of 50 events, the 20 best of all items. A closed loop by wrk, one thread,
 4 to 16 clients, and an open loop with Poisson arrivals at the bar's rate and above, latency from the intended start.
 The published client was elsewhere (Serenade, bol.com, on 2 virtual CPUs); here it is on the server's cores, and how
 much of them it takes is told. The last line of stdout is one JSON object.
