@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asker import Asker
-from conftest import copied, eventually
+from asker import Asker, running
+from conftest import a_stub, copied, eventually
 from tritonclient.grpc import service_pb2
 
 from footfall.contract import ANEW_USER
@@ -143,6 +143,28 @@ def test_a_rollback_ends_a_rollout(repository: Path, served: ServerState, askers
         with pytest.raises(RolledBack, match="its rollout was ended"):
             publishing.result()
     assert {answer.model_version for asker in askers for answer in asker.answers} == {1}
+
+
+def test_a_stub_that_dies_meanwhile_is_replaced_and_nobody_else_publishes(
+    repository: Path, first_live: ServerState
+) -> None:
+    options = RolloutOptions(canary=0.5, stage_s=600, min_requests=0, **LENIENT)
+    asker = Asker(
+        first_live.grpc_url, partial(ask, [], "user-1")
+    )  # fails at times, for the stub that is dead
+    with ThreadPoolExecutor(1) as pool, running([asker]):
+        publishing = pool.submit(publish, folder(repository, 2), rollout=options)
+        assert eventually(lambda: under_way(repository) is not None)
+        dead = a_stub(first_live.pid, "recommender", 1)
+        os.kill(dead.pid, signal.SIGKILL)
+        assert eventually(lambda: dead.pid not in {stub.pid for stub in live_stubs(first_live.pid)})
+        assert a_stub(first_live.pid, "recommender", 1).pid != dead.pid
+        assert under_way(repository) is not None
+        with pytest.raises(InputError, match="another publish"):
+            publish(folder(repository, 3))
+        assert rollback(repository).live == 1
+        with pytest.raises(RolledBack, match="its rollout was ended"):
+            publishing.result()
 
 
 @pytest.mark.slow

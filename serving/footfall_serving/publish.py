@@ -21,7 +21,7 @@ from footfall_serving.bytecode import compile_adaptors
 from footfall_serving.canary import replay
 from footfall_serving.door.hold import held
 from footfall_serving.heartbeat import Heartbeat
-from footfall_serving.lock import is_served, locked
+from footfall_serving.lock import Lock, is_served, publishing
 from footfall_serving.repository_api import RepositoryApi
 from footfall_serving.rollout import end_rollout, forget_candidate, read_rollout, rolled_out
 from footfall_serving.rollout_options import AT_ONCE, RolloutOptions
@@ -54,7 +54,7 @@ def publish(
     """
     version = Version.open(folder, verify=True)
     home = Repository.around(folder) if repository is None else Repository(repository)
-    with locked(home.folder):
+    with publishing(home.folder) as lock:
         own = home.number_of(folder)
 
         def check(say: Say = SILENT) -> None:
@@ -62,7 +62,7 @@ def publish(
                 _check_lineage(neighbour, version, own)
 
         check(say)
-        done = _promote(version if own else _copy(version, home, check), home, say, rollout=rollout)
+        done = _promote(version if own else _copy(version, home, check), home, lock, say, rollout=rollout)
     return _awaited(done, home, say)
 
 
@@ -79,9 +79,9 @@ def rollback(repository: Path, to: int | None = None, say: Say = SILENT) -> Publ
         if live is not None and to in (None, live):
             previous = next(iter(home.earlier_numbers()), None)
             return Published(live, previous, serving=read_state(repository) is not None)
-    with locked(repository):
+    with publishing(repository) as lock:
         target = _before(home, say) if to is None else _named(home, to)
-        done = _promote(target, home, say, back=True)
+        done = _promote(target, home, lock, say, back=True)
     return _awaited(done, home, say)
 
 
@@ -107,6 +107,7 @@ def _named(repository: Repository, number: int) -> Version:
 def _promote(
     version: Version,
     repository: Repository,
+    lock: Lock,
     say: Say,
     *,
     back: bool = False,
@@ -146,7 +147,7 @@ def _promote(
             say(f"replaying the canary of version {version.number}")
             replay(api.client, version)
             if rollout.stages:
-                trial = rolled_out(version, beside[0], repository, state, rollout, say)
+                trial = rolled_out(version, beside[0], repository, state, rollout, lock, say)
                 until_it_answers.enter_context(trial)
         repository.write_ensemble_config(version)
         repository.record_promotion(version.number, back=back)

@@ -24,7 +24,8 @@ from footfall_serving.comparison import Pair, Tally
 from footfall_serving.copies import Copies
 from footfall_serving.door.hold import held
 from footfall_serving.heartbeat import Heartbeat
-from footfall_serving.lock import is_locked
+from footfall_serving.launch import READY_TIMEOUT_S
+from footfall_serving.lock import Lock, is_locked, is_tried, tried
 from footfall_serving.repository_api import RepositoryApi, Traffic
 from footfall_serving.rollout_options import RolloutOptions
 from footfall_serving.state import ServerState
@@ -34,6 +35,8 @@ ENDED_FILE = ".rolled_back.log"
 """Why, a line a version that was not promoted."""
 LOOK_S = 1.0
 END_TIMEOUT_S = 60.0
+RELOCK_S = READY_TIMEOUT_S + 30.0
+"""As long as the start of a server may take, that died meanwhile."""
 
 
 class RolledBack(InputError):
@@ -42,7 +45,7 @@ class RolledBack(InputError):
 
 def read_rollout(repository: Path) -> dict[str, Any] | None:
     """Of the rollout that is under way: version, live, stage, share, and what was counted; None where none is."""
-    if not is_locked(repository):
+    if not is_tried(repository):
         return None
     try:
         found: dict[str, Any] = json.loads((repository / ROLLOUT_FILE).read_text())
@@ -64,7 +67,7 @@ def end_rollout(repository: Path) -> None:
     with replacing(repository / END_FILE):
         (repository / END_FILE).touch()
     deadline = time.monotonic() + END_TIMEOUT_S
-    while is_locked(repository):
+    while is_tried(repository) or is_locked(repository):
         if time.monotonic() > deadline:
             raise NotReadyError(f"the rollout in {repository} has not ended within {END_TIMEOUT_S:.0f} s")
         time.sleep(0.1)
@@ -77,12 +80,16 @@ def rolled_out(
     repository: Repository,
     state: ServerState,
     options: RolloutOptions,
+    lock: Lock,
     say: Say,
 ) -> Iterator[None]:
     """Try `candidate`, which is loaded beside `live`; in the block it is to take the traffic, so that nobody whom it
     answered goes back. Raises RolledBack, NotReadyError where the server fails.
+
+    Meanwhile the repository's lock is let go, so that a stub that dies is loaded again.
     """
     with (
+        tried(repository.folder),
         RepositoryApi(state) as api,
         _reported(repository) as report,
         _ensemble(candidate, repository, state, api, say),
@@ -93,7 +100,8 @@ def rolled_out(
         for stage in options.stages:
             share = getattr(options, stage)
             say(f"version {candidate.number} is tried: {stage}, {share:.1%} for {options.stage_s:g} s")
-            trial.run(stage)
+            with lock.let_go(RELOCK_S):
+                trial.run(stage)
             say(f"{stage}: {trial.sentence}")
         yield
 

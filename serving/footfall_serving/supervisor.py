@@ -20,7 +20,7 @@ from footfall_engines.repository import Repository
 from footfall_serving.busy import busy_since
 from footfall_serving.heartbeat import BUSY_S, WORKS, Heartbeat
 from footfall_serving.launch import Ended, Launch, Running, live_number
-from footfall_serving.lock import BusyError, is_locked, locked
+from footfall_serving.lock import BusyError, is_locked, is_tried, locked
 from footfall_serving.repository_api import LOOK_TIMEOUT_S, RepositoryApi
 from footfall_serving.state import remove_state
 from footfall_serving.stubs import (
@@ -199,6 +199,8 @@ class Supervisor(threading.Thread):
     def _reload(self, model: str, version: int) -> None:
         """Raises NotReadyError where the server does not answer then, or would by other files than were sealed."""
         live = live_number(self._launch.repository)
+        if version != live and is_tried(self._launch.repository):
+            return  # its trial shows what it lacks, and ends
         left = [stub for stub in self._stubs() if (stub.model, stub.version) == (model, version)]
         if version == live:
             self._verify(version)
