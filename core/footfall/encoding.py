@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from footfall.events import canonical_action
 from footfall.history import Histories, select
 from footfall.packed import offsets_of
 from footfall.vocabulary import Vocabulary
+
+MAX_SPELLINGS = 1 << 12
+"""Of actions, that are remembered: clients make up any number."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,32 @@ def encode(
     An empty action is DEFAULT_ACTION, or where the log had none of these its first action in funnel order.
     """
     item = items.indices(item_ids)
-    default = action_names.index(DEFAULT_ACTION.encode()) or FIRST_INDEX
-    spelled = {
-        name: action_names.index(canonical_action(name.decode()).encode()) if name else default
-        for name in set(actions)
-    }
-    action = np.fromiter(map(spelled.__getitem__, actions), np.uint8, len(actions))
+    action = np.fromiter(map(_spellings_of(action_names).__getitem__, actions), np.uint8, len(actions))
     known_item = item != PADDING_INDEX
     known = known_item & (action != PADDING_INDEX)
     every = Histories(item, action, times, offsets)
     kept = select(every, known)
     unknown_items = _counts(~known_item, offsets)
     return Encoded(kept, item, unknown_items, every.lengths - kept.lengths - unknown_items)
+
+
+class _Spellings(dict[bytes, int]):
+    """The index of each spelling of an action that was met; 0 where it is unknown."""
+
+    def __init__(self, names: Vocabulary) -> None:
+        super().__init__({b"": names.index(DEFAULT_ACTION.encode()) or FIRST_INDEX})
+        self._names = names
+
+    def __missing__(self, name: bytes) -> int:
+        index = self._names.index(canonical_action(name.decode()).encode())
+        if len(self) < MAX_SPELLINGS:
+            self[name] = index
+        return index
+
+
+@lru_cache(maxsize=4)
+def _spellings_of(names: Vocabulary) -> _Spellings:
+    return _Spellings(names)
 
 
 def _counts(chosen: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,7 +6,10 @@ from numpy.typing import ArrayLike, NDArray
 
 def offsets_of(lengths: ArrayLike) -> NDArray[np.int64]:
     """Where each list begins and the last one ends, int64 [lists + 1]."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    lengths = np.asarray(lengths)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.add.accumulate(lengths, dtype=np.int64, out=offsets[1:])
+    return offsets
 
 
 def ranges(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,11 @@ SECONDS_OF_2001, SECONDS_OF_2100 = 978_307_200, 4_102_444_800
 """As milliseconds 12 January to 17 February 1970: far likelier a time of today in seconds than one of that month."""
 
 
+def all_of_today(times: NDArray[np.int64]) -> bool:
+    """Whether all of epoch ms int64 [times] lie past what may be seconds, and so are plausible: a quick look."""
+    return not len(times) or bool(times.min() > SECONDS_OF_2100 and times.max() <= LATEST_TIME)
+
+
 def implausible(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of epoch ms int64 [times] cannot be meant: before 1970, after 9999, or seconds by their size."""
     seconds = (times >= SECONDS_OF_2001) & (times <= SECONDS_OF_2100)

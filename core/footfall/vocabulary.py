@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,14 +89,25 @@ class Vocabulary:
         """The id at `index` >= 1. Raises IndexError for padding and past the end."""
         return self.ids([index])[0]
 
-    def ids(self, indices: Iterable[int]) -> list[bytes]:
+    def ids(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> list[bytes]:
         """As `id`."""
-        index = np.fromiter(indices, dtype=np.int64)
-        if len(bad := index[(index < 1) | (index > len(self))]):
-            raise IndexError(f"index {bad[0]} is outside 1..{len(self)}")
+        index = np.asarray(indices, dtype=np.int64)
+        if len(index) and (index.min() < 1 or index.max() > len(self)):
+            bad = index[(index < 1) | (index > len(self))][0]
+            raise IndexError(f"index {bad} is outside 1..{len(self)}")
+        if len(self) <= KEPT:
+            found: list[bytes] = self._every[index - 1].tolist()
+            return found
         bounds = zip(self._offsets[index - 1].tolist(), self._offsets[index].tolist(), strict=True)
         values = self._values.data
         return [bytes(values[start:end]) for start, end in bounds]
+
+    @cached_property
+    def _every(self) -> NDArray[np.object_]:
+        """Of few; 20 of them then take 2 us instead of 12."""
+        every = np.empty(len(self), dtype=np.object_)
+        every[:] = list(self)
+        return every
 
     def is_prefix_of(self, other: "Vocabulary") -> bool:
         """Whether `other` gives every id of this vocabulary the same index."""

@@ -20,7 +20,7 @@ from footfall.contract import (
     engine_outputs,
 )
 from footfall.errors import InputError
-from footfall.history import ModelInput, bucket_width, pad
+from footfall.history import ModelInput, bucket_width, longest, pad, pad_all
 from footfall.packed import offsets_of, ranges
 from footfall_engines.version import Version
 
@@ -49,7 +49,7 @@ class IndexLists:
 
     def padded(self, width_of: Callable[[int], int] = bucket_width) -> NDArray[np.int32]:
         """int32 [users, the width of the longest]."""
-        return pad(self.values, self.offsets, width_of(int(np.diff(self.offsets).max(initial=0))))
+        return pad(self.values, self.offsets, width_of(longest(self.offsets)))
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,11 @@ def padded_inputs(
     max_length.
     """
     history = batch.history
-    lengths = np.diff(history.offsets)
-    width = min(width_of(int(lengths.max(initial=0))), max_length)
+    lengths = history.offsets[1:] - history.offsets[:-1]
+    width = min(width_of(longest(history.offsets)), max_length)
+    columns = pad_all(history.columns, history.offsets, width)
     return {
-        **{
-            tensor.name: pad(values, history.offsets, width)
-            for tensor, values in zip(HISTORY_COLUMNS, history.columns, strict=True)
-        },
+        **{tensor.name: values for tensor, values in zip(HISTORY_COLUMNS, columns, strict=True)},
         "history_length": lengths.astype(np.int32)[:, None],
         "excluded_index": batch.excluded.padded(width_of),
         "candidate_index": batch.candidate.padded(width_of),
@@ -187,9 +185,8 @@ def _length(row: Row) -> int:
 
 def check_history(history: ModelInput, version: Version) -> None:
     """Raises InputError where an index means nothing to the version, or a user has more events than it reads."""
-    longest = int(np.diff(history.offsets).max(initial=0))
-    if longest > version.max_length:
-        raise InputError(f"a history has {longest} events, this version reads {version.max_length}")
+    if (most := longest(history.offsets)) > version.max_length:
+        raise InputError(f"a history has {most} events, this version reads {version.max_length}")
     for name, values, largest in (
         ("item", history.item, len(version.items)),
         ("action", history.action, len(version.actions)),

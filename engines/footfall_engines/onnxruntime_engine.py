@@ -64,6 +64,9 @@ class OnnxRuntimeEngine:
         of histories not too unlike in length, as all are padded to the longest.
         """
         lengths, candidates = np.diff(batch.history.offsets), np.diff(batch.candidate.offsets)
+        if len(lengths) == 1:
+            yield np.zeros(1, np.int64)
+            return
         table = self._num_items * self._width
         for users, scores, cost in (
             (np.flatnonzero(candidates == 0), self._num_items + 1, RUN + table / A_RUNS_TABLE),
