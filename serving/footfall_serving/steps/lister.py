@@ -21,8 +21,12 @@ class Lister:
             falls=True,
         )
         self._items = version.items
-        self._actions = np.array(list(version.actions), dtype=np.object_)
-        self._number = np.array([version.number], dtype=np.int64)
+        # Made once: the stub copies a tensor into shared memory with the first response it is part of, and the server
+        # reads it there of each that follows.
+        self._always = [
+            write(ACTION_NAME, np.array(list(version.actions), dtype=np.object_)),
+            write(MODEL_VERSION, np.array([version.number], dtype=np.int64)),
+        ]
 
     def write(
         self, index: NDArray[np.int32], score: NDArray[np.float32], top_k: list[int]
@@ -36,8 +40,7 @@ class Lister:
             [
                 write(RECOMMENDED_ID, ids[start:end]),
                 write(SCORE, scores[start:end]),
-                write(ACTION_NAME, self._actions),
-                write(MODEL_VERSION, self._number),
+                *self._always,
             ]
             for start, end in zip([0, *ends], ends, strict=False)
         ]
