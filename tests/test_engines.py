@@ -168,6 +168,14 @@ def test_a_users_answer_does_not_depend_on_who_else_is_in_the_batch(engine: Engi
         np.testing.assert_allclose(together.user_vector[row], alone.user_vector[0], atol=1e-5)
 
 
+def tied(score: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which places of a list are so close to the next that rounding decides on their order."""
+    with np.errstate(invalid="ignore"):  # of -inf, where a list is at its end
+        close = np.abs(np.diff(score)) < 1e-4
+    either: NDArray[np.bool_] = np.append(False, close) | np.append(close, False)
+    return either
+
+
 def test_a_batch_of_unlike_histories_gives_each_what_it_gets_alone(engine: Engine) -> None:
     """So unlike that ONNX Runtime takes them in two runs."""
     lengths = (1, 20, 0, 1, 20, 2, 20, 0, 1, 1, 1, 20, 1)
@@ -175,8 +183,9 @@ def test_a_batch_of_unlike_histories_gives_each_what_it_gets_alone(engine: Engin
     together = engine.score(batch(users)).outputs
     for place, user in enumerate(users):
         for name, values in engine.score(batch([user])).outputs.items():
+            told = ~tied(together["item_score"][place]) if name == "item_index" else slice(None)
             np.testing.assert_allclose(
-                together[name][place], values[0], atol=1e-4, err_msg=f"{name} of {place}"
+                together[name][place][told], values[0][told], atol=1e-4, err_msg=f"{name} of {place}"
             )
 
 

@@ -26,6 +26,8 @@ from footfall_engines.version import Version
 
 NOBODY = b""
 """The user of a request that names none."""
+_INDEXED = ("item", "action", "gap", "wait")
+"""The first of contract.HISTORY_COLUMNS, which hold indices."""
 Row = dict[str, NDArray[np.int32]]
 """One user's contract.ENGINE_INPUTS without batch axis."""
 
@@ -187,16 +189,31 @@ def check_history(history: ModelInput, version: Version) -> None:
     """Raises InputError where an index means nothing to the version, or a user has more events than it reads."""
     if (most := longest(history.offsets)) > version.max_length:
         raise InputError(f"a history has {most} events, this version reads {version.max_length}")
-    for name, values, largest in (
-        ("item", history.item, len(version.items)),
-        ("action", history.action, len(version.actions)),
-        ("gap", history.gap, NUM_GAPS - 1),
-        ("wait", history.wait, NUM_GAPS - 1),
-    ):
+    largest = largest_indices(len(version.items), len(version.actions))
+    for name, values, most in zip(_INDEXED, history.columns, largest, strict=False):
         # As uint32 a negative one is larger than all.
-        if len(values) and values.view(np.uint32).max() > largest:
-            wrong = values[values.view(np.uint32) > largest][0]
-            raise InputError(f"history_{name} holds {wrong}, this version knows 0 to {largest}")
+        if len(values) and values.view(np.uint32).max() > most:
+            wrong = values[values.view(np.uint32) > most][0]
+            raise InputError(f"history_{name} holds {wrong}, this version knows 0 to {most}")
+
+
+def known_history(history: ModelInput, largest: Sequence[int]) -> ModelInput:
+    """With PADDING_INDEX for each index that is past `largest`, in the order of largest_indices, or negative.
+
+    In packed columns this takes 8 us, in the graph 20 operators of some microsecond each.
+    """
+    columns = [
+        np.where(values.view(np.uint32) <= most, values, PADDING_INDEX).astype(np.int32)
+        if len(values) and values.view(np.uint32).max() > most
+        else values
+        for values, most in zip(history.columns, largest, strict=False)
+    ]
+    return ModelInput.of((*columns, *history.columns[len(columns) :]), history.offsets)
+
+
+def largest_indices(num_items: int, num_actions: int) -> tuple[int, ...]:
+    """That mean something, of the columns of a history that hold indices."""
+    return num_items, num_actions, NUM_GAPS - 1, NUM_GAPS - 1
 
 
 def _never_empty(values: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,13 +1,14 @@
 """OnnxRuntimeEngine: the default on a CPU."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from footfall.contract import TOP_K, engine_outputs
-from footfall_engines.batch import Batch, Scores, padded_inputs
+from footfall_engines.batch import Batch, Scores, known_history, largest_indices, padded_inputs
 from footfall_engines.tuning import Tuning
 from footfall_engines.version import ONNX_FILE, Version
 
@@ -41,6 +42,7 @@ class OnnxRuntimeEngine:
         )
         self._max_length, self._max_top_k = version.max_length, version.max_top_k
         self._heads = version.heads
+        self._largest = largest_indices(self._num_items, len(version.manifest["actions"]))
         self._outputs = [tensor.name for tensor in engine_outputs(self._heads)]
 
     def score(self, batch: Batch) -> Scores:
@@ -54,6 +56,7 @@ class OnnxRuntimeEngine:
 
     def _run(self, batch: Batch) -> Scores:
         # To the longest and no further: 16 users of 10 events take 0.96 ms, padded to 16 events 1.21.
+        batch = replace(batch, history=known_history(batch.history, self._largest))
         inputs = padded_inputs(batch, self._max_length, lambda longest: max(longest, 1))
         # The best 20 and not 100 of 8,141 items take 0.27 ms instead of 0.45 for 8 users, 0.85 instead of 2.0 for 32.
         top_k = np.array([batch.top_k or self._max_top_k])

@@ -39,7 +39,8 @@ def put_shortlist(model: onnx.ModelProto, branch: onnx.GraphProto, table: onnx.T
     vector, bias, excluded = product.input[0], add.input[1], list(exclusion.input[1:])
     rows = numpy_helper.to_array(table)
     constants, bounds = _in_whole_numbers(rows)
-    model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    if all(opset.domain != MICROSOFT for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     found = _found(vector, table.name, bias, excluded, rows.shape, bounds)
     # In the branch's own graph: ONNX Runtime 1.32 packs for a branch in a branch nothing of the graph around both.
     found.initializer.extend(

@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from footfall.contract import ENGINE_INPUTS, engine_outputs
 from footfall_export.branches import branch_outputs, put_behind_branches
+from footfall_export.fused import fused_reading
 from footfall_export.shortlist import put_shortlist
 from footfall_models.graph import BRANCHES, BranchingGraph, RankerGraph
 
@@ -33,7 +34,7 @@ EXAMPLE_LENGTH = 5
 def write_onnx(graph: RankerGraph, path: Path, *, target: Target) -> None:
     """Write `graph` as an ONNX file, checked; past MAPPED_FROM its tables into `<path>.data` beside it.
 
-    For "onnxruntime" as a BranchingGraph.
+    For "onnxruntime" as a BranchingGraph, with the FusedReading of models that have one.
     """
     branches = target == "onnxruntime"
     dims = {"batch": Dim.DYNAMIC, "free": Dim.DYNAMIC}
@@ -48,7 +49,7 @@ def write_onnx(graph: RankerGraph, path: Path, *, target: Target) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         program = torch.onnx.export(
-            (BranchingGraph(graph) if branches else graph).eval(),
+            (BranchingGraph(graph, fused_reading(graph)) if branches else graph).eval(),
             tuple(example),
             dynamo=True,
             dynamic_shapes=(tuple(shapes),) if branches else tuple(shapes),

@@ -166,16 +166,18 @@ class BranchingGraph(nn.Module):
     1.7 takes no graph with such branches ("Input to IIfConditionalInputLayer must come from outside of the scope").
     """
 
-    def __init__(self, graph: RankerGraph) -> None:
+    def __init__(self, graph: RankerGraph, reading: nn.Module | None = None) -> None:
+        """reading: in place of the graph's `read`."""
         super().__init__()
         self.ranker = graph  # an fx module has a graph of its own
+        self.reading = reading
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """As RankerGraph; behind its outputs, in the order of BRANCHES, whether anybody is of that kind, bool [], and
         the list, index and score, of every user as if of that kind; then a list of one place for nobody.
         """
         graph, (*history, excluded_index, candidate_index) = self.ranker, inputs
-        *said, vector, empty = graph.read(*history)
+        *said, vector, empty = (self.reading or graph.read)(*history)
         restricted = (candidate_index != PADDING_INDEX).any(dim=1, keepdim=True)
         popular = empty & ~restricted
         users = (~(empty | restricted), popular, restricted)

@@ -143,6 +143,15 @@ class SequenceModel(nn.Module):
     ) -> Tensor:
         """Indices [...] of events that lie as `layout` says -> the states that are asked for [..., width]; table as
         of `encode`."""
+        tokens = self.dropout(self.tokens_in(layout, item, action, gap, table))
+        tokens = self.blocks(tokens, layout)
+        states = self.final_norm(tokens + self.wait_embedding(layout.narrow().pick(wait)))
+        return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
+
+    def tokens_in(
+        self, layout: Layout, item: Tensor, action: Tensor, gap: Tensor, table: Tensor | None = None
+    ) -> Tensor:
+        """What the first layer takes, [..., width], of what `encode_in` takes."""
         others = (self.action_embedding, self.gap_embedding, self.position_embedding)
         table = self.item_table() if table is None else table
         tables = (table, *(embedding.weight for embedding in others))
@@ -155,10 +164,8 @@ class SequenceModel(nn.Module):
             item = item.masked_fill(is_mask, PADDING_INDEX)
             tokens = layout.embed((item, action, gap, position), tables, scale)
             tokens = tokens + is_mask.unsqueeze(-1) * (self.mask_embedding.weight * scale)
-        tokens = self.dropout(self.input_norm(tokens))
-        tokens = self.blocks(tokens, layout)
-        states = self.final_norm(tokens + self.wait_embedding(layout.narrow().pick(wait)))
-        return functional.normalize(states, dim=-1, eps=SHORTEST_STATE) * SCORE_SCALE
+        normed: Tensor = self.input_norm(tokens)
+        return normed
 
     @property
     def keeps(self) -> Keeps:
