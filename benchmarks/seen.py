@@ -1,8 +1,8 @@
 """What it costs to be seen: processor time a request of server, stubs and door, without and with each thing to see.
 
-python benchmarks/seen.py [--seconds 4] [--rounds 5]
+python benchmarks/seen.py [--seconds 6] [--rounds 5]
 
-Servers of one repository (that of benchmarks/serve.py) run side by side and are asked in turn, 8 requests of 50
+Servers of one repository (that of benchmarks/overload.py) run side by side, asked in turn, 8 requests of 50
 events in flight, over gRPC and over HTTP: as they are by default, with steps that count nothing, with an access log
 of all requests, and with traces of one in a hundred and of all, which a collector in a process of its own takes. What
 a server costs is compared with the one by default in the same round.
@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 from _facts import busy_cores, commit, machine, summary
 from door import door_of, one, worked_s
-from serve import make_repository, shapes
+from overload import make_repository
+from serve import shapes
 
 from footfall.contract import RECOMMENDER
 from footfall_data.dataset import Dataset
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, collector() as url:
