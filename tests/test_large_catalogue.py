@@ -15,6 +15,7 @@ from footfall_data.dataset import Dataset
 from footfall_data.options import PrepareOptions
 from footfall_data.prepare import prepare
 from footfall_engines.repository import Repository
+from footfall_export import to_onnx
 from footfall_export.export import export
 from footfall_export.options import ExportOptions
 from footfall_serving.publish import publish
@@ -60,10 +61,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(dataset, checkpoint, model.item_table().detach().numpy())
 
 
-@pytest.fixture(params=["onnxruntime", "torch"])
-def client(request: pytest.FixtureRequest, shop: Shop, tmp_path: Path) -> Iterator[Client]:
+@pytest.fixture(params=["onnxruntime", "onnxruntime with a mapped table and a shortlist", "torch"])
+def client(
+    request: pytest.FixtureRequest, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
     repository = Repository(tmp_path / "repository")
-    export(shop.checkpoint, repository.folder, ExportOptions(engine=request.param))
+    engine, _, mapped = request.param.partition(" with ")
+    if mapped:
+        monkeypatch.setattr(to_onnx, "MAPPED_FROM", 1 << 24)
+    export(shop.checkpoint, repository.folder, ExportOptions(engine=engine))
     publish(repository.version_folder(1))
     with running_server(repository.folder) as state, Client(state.grpc_url, timeout=30) as client:
         yield client
