@@ -1,6 +1,7 @@
 """gRPC by hand, over HTTP/2 frames of any kind, for requests that no library of gRPC would send."""
 
 import socket
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -51,6 +52,10 @@ class RawGrpc:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._line.close()
+
+    def reset_on_close(self, reset: bool | int) -> None:
+        """Or end it in order."""
+        self._line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
 
     def open(self, method: str = INFER) -> int:
         """The stream of a new call."""

@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -36,10 +35,12 @@ from footfall_serving.door.grpc.frames import (
     END_HEADERS,
     END_STREAM,
     GOAWAY,
+    HEAD,
     HEADERS,
     PING,
     PREFACE,
     RST_STREAM,
+    SETTINGS,
     WINDOW_UPDATE,
     Frames,
     Malformed,
@@ -47,7 +48,9 @@ from footfall_serving.door.grpc.frames import (
 )
 from footfall_serving.door.grpc.inference import check
 from footfall_serving.door.grpc.line import Line
+from footfall_serving.door.grpc.literal import literal
 from footfall_serving.door.grpc.refused import Refused, Status
+from footfall_serving.door.grpc.upstream import Upstream
 from footfall_serving.door.hold import LONGEST_S, begin, hold_file, idle_file
 from footfall_serving.door.limits import (
     MAX_BODY_BYTES,
@@ -385,15 +388,27 @@ class FakeTransport:
     def resume_reading(self) -> None:
         self.reads = True
 
-    def frames(self) -> list[tuple[int, int]]:
-        """Kinds and streams of what was written since the last time."""
-        _, frames = Frames(2**24, 2**24).take(self.written.removeprefix(PREFACE))
+    def whole(self) -> list[tuple[int, int, int, bytes]]:
+        """Kinds, flags, streams and payloads of what was written since the last time."""
+        data, frames = Frames(2**24 + HEAD.size, 2**24).take(self.written)
         self.written = b""
-        return [(kind, stream) for kind, _, stream, _, _ in frames]
+        return [
+            (kind, flags, stream, data[place + HEAD.size : stop])
+            for kind, flags, stream, place, stop in frames
+        ]
+
+    def frames(self) -> list[tuple[int, int]]:
+        """Their kinds and streams."""
+        return [(kind, stream) for kind, _, stream, _ in self.whole()]
 
 
 class FakeServer(FakeLoop):
-    """A loop whose clock the test sets, in which each connection to the server is there at once."""
+    """A loop whose clock the test sets, in which each connection to the server is there at once, or none is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_there = True
+        self.opened = 0
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         with pytest.raises(StopIteration):
@@ -402,115 +417,263 @@ class FakeServer(FakeLoop):
     async def create_unix_connection(
         self, protocol: Callable[[], Line], path: str
     ) -> tuple[FakeTransport, Line]:
-        line, transport = protocol(), FakeTransport()
-        line.connection_made(cast(Any, transport))
-        self.line, self.transport = line, transport
-        return transport, line
-
-
-@dataclass
-class Pair:
-    """A caller's connection and the server's, by hand."""
-
-    callers: Callers
-    loop: FakeServer
-    caller: Connection
-    transport: FakeTransport
-
-    def asks(self, stream: int, *parts: bytes) -> None:
-        headers = frame(HEADERS, END_HEADERS, stream, b"") if stream > self.caller._last_stream else b""
-        self.caller.data_received(headers + b"".join(frame(DATA, 0, stream, part) for part in parts))
-
-    def pongs(self, stream: int) -> bytes:
-        """The server has read all that it was sent; returns what the caller is told."""
+        if not self.is_there:
+            raise ConnectionRefusedError
+        self.opened += 1
+        self.line, self.transport = protocol(), FakeTransport()
+        self.line.connection_made(cast(Any, self.transport))
         self.transport.written = b""
-        self.loop.line.data_received(frame(PING, ACK, 0, b"door" + stream.to_bytes(4, "big")))
-        return self.transport.written
+        return self.transport, self.line
+
+    def says(self, *frames: bytes) -> None:
+        self.line.data_received(b"".join(frames))
 
 
-def pair(callers: Callers | None = None) -> Pair:
-    loop = FakeServer()
-    callers = callers or Callers(cast(Any, loop))
-    callers.loop = cast(Any, loop)
-    caller, transport = Connection(callers, "grpc:1"), FakeTransport()
-    caller.connection_made(cast(Any, transport))
-    caller.data_received(PREFACE)
-    loop.transport.frames()
-    return Pair(callers, loop, caller, transport)
+CALL = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"), (b":authority", b"door")]
 
 
+def opening(number: int, *more: tuple[bytes, bytes], flags: int = 0) -> bytes:
+    """The headers of a new call."""
+    block = b"".join(literal(*header) for header in (*CALL, *more))
+    return frame(HEADERS, END_HEADERS | flags, number, block)
+
+
+OK = b"\x88"
+LAST = END_HEADERS | END_STREAM
+ASKS = message(inference(id="asked").SerializeToString())
+OTHER = message(b"is it ready")
 BAD = message(classes().SerializeToString())
 
 
-def test_a_refusal_comes_after_all_that_the_server_still_says_of_the_call() -> None:
-    door = pair()
-    door.asks(1, message(b"good"), BAD)
-    assert door.loop.transport.frames() == [(HEADERS, 1), (DATA, 1), (RST_STREAM, 1), (PING, 0)]
-    assert door.transport.frames() == [(WINDOW_UPDATE, 0)]
-    late = frame(HEADERS, END_HEADERS, 1, b"") + frame(DATA, 0, 1, b"answer")
-    door.loop.line.data_received(late)
-    assert door.transport.written == late
-    assert door.pongs(1) == Refused(Status.INVALID_ARGUMENT, CLASSES).answer(1, begun=True, ended=False)
-    assert not door.caller.busy
+class Caller:
+    """One connection to the door, by hand; others of the same callers share the one to the server."""
+
+    def __init__(self, beside: "Caller | None" = None, **limits: Any) -> None:
+        self.loop: FakeServer = FakeServer() if beside is None else beside.loop
+        self.callers: Callers = Callers(cast(Any, self.loop), **limits) if beside is None else beside.callers
+        self.upstream: Upstream = Upstream(self.callers, "grpc:1") if beside is None else beside.upstream
+        self.connection, self.transport = Connection(self.callers, self.upstream), FakeTransport()
+        self.connection.connection_made(cast(Any, self.transport))
+        self.connection.data_received(PREFACE)
+        assert self.transport.frames() == [(SETTINGS, 0), (WINDOW_UPDATE, 0)]
+
+    def asks(self, stream: int, *parts: bytes, end: bool = False, **headers: bytes) -> None:
+        """In a frame a part; with `end` the last of them ends the call."""
+        new = stream > self.connection._last_stream
+        more = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+        frames = [opening(stream, *more)] if new else []
+        for place, part in enumerate(parts):
+            frames.append(frame(DATA, END_STREAM if end and place == len(parts) - 1 else 0, stream, part))
+        self.connection.data_received(b"".join(frames))
+
+    def leaves(self, stream: int) -> None:
+        self.connection.data_received(frame(RST_STREAM, 0, stream, bytes(4)))
+
+    def told(self) -> list[tuple[int, int, int, bytes]]:
+        return self.transport.whole()
+
+    def passed(self) -> list[tuple[int, int]]:
+        """What the server was sent since the last time."""
+        return self.loop.transport.frames()
 
 
-def test_what_the_server_says_of_a_call_that_is_cancelled_reaches_nobody() -> None:
-    door = pair()
-    door.asks(1, BAD)
-    door.transport.written = b""
-    stray = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x00\x07:status\x03200")
-    stray += frame(RST_STREAM, 0, 1, bytes(4))
-    door.loop.line.data_received(stray)
-    assert door.transport.written == b""
-    assert door.pongs(1) == Refused(Status.INVALID_ARGUMENT, CLASSES).answer(1, begun=False, ended=False)
-    door.transport.written = b""
-    door.loop.line.data_received(stray)
-    assert door.transport.written == b""
+def status_of(told: list[tuple[int, int, int, bytes]]) -> tuple[int, str]:
+    """The one refusal that the caller was told."""
+    [block] = [payload for kind, flags, _, payload in told if kind == HEADERS and flags & END_STREAM]
+    read = {name.decode(): value.decode() for name, value in hpack.Decoder().decode(block, raw=True)}
+    return int(read["grpc-status"]), unquote(read["grpc-message"])
 
 
-def test_where_the_server_ends_the_call_meanwhile_that_is_the_answer() -> None:
-    door = pair()
-    door.asks(1, BAD)
-    last = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x88")
-    door.loop.line.data_received(last)
-    assert door.transport.written.endswith(last)
-    assert door.pongs(1) == b""
+def test_the_server_has_nothing_of_a_call_before_its_message_is_whole() -> None:
+    caller = Caller()
+    caller.asks(1, ASKS[:-1])
+    assert caller.loop.opened == 0
+    caller.asks(1, ASKS[-1:], end=True)
+    headers, sent = caller.loop.transport.whole()
+    assert headers[:3] == (HEADERS, END_HEADERS, 1)
+    assert sent == (DATA, END_STREAM, 1, ASKS)
 
 
-def test_what_a_refused_or_unknown_call_still_sends_is_swallowed_and_its_room_given_back() -> None:
-    door = pair()
-    door.asks(1, BAD, b"more", b"")
-    door.caller.data_received(frame(DATA, 0, 7, b"unknown"))
-    assert [kind for kind, _ in door.loop.transport.frames()] == [HEADERS, RST_STREAM, PING]
-    given = [int.from_bytes(door.transport.written[at + 9 : at + 13]) for at in (0, 13)]
-    assert given == [len(BAD) + len(b"more"), len(b"unknown")]
-    assert len(door.transport.written) == 26
+def test_the_server_is_told_no_deadline_and_nothing_of_who_left() -> None:
+    caller = Caller()
+    caller.asks(1, ASKS, end=True, grpc_timeout=b"20m", request_id=b"seven", some_bin=b"AA")
+    (_, _, _, block), _ = caller.loop.transport.whole()
+    assert hpack.Decoder().decode(block, raw=True) == [*CALL, (b"request-id", b"seven")]
+    caller.asks(3, ASKS)
+    assert caller.passed() == [(HEADERS, 3), (DATA, 3)]
+    caller.leaves(1)
+    caller.leaves(3)
+    assert caller.loop.transport.whole() == [(DATA, END_STREAM, 3, b"")]
+    caller.asks(5, ASKS)
+    caller.connection.connection_lost(None)
+    assert caller.passed() == [(HEADERS, 5), (DATA, 5), (DATA, 5)]
+    assert not caller.loop.transport.closed
+    assert caller.callers.inferences == 3  # which the server works on as before
+    for number in (1, 3, 5):
+        caller.loop.says(frame(HEADERS, END_HEADERS, number, OK), frame(DATA, 0, number, b"answer"))
+        caller.loop.says(frame(HEADERS, LAST, number, literal(b"grpc-status", b"0")))
+    assert (caller.callers.inferences, caller.callers.held, caller.told()) == (0, 0, [])
+    assert caller.loop.line.streams == {}
+
+
+def test_a_deadline_that_passes_while_the_call_waits_is_told_and_the_server_never_has_it() -> None:
+    caller = Caller(max_inferences=2)
+    caller.callers._turns._at_once = 1
+    caller.asks(1, ASKS, end=True)
+    caller.asks(3, ASKS, end=True, grpc_timeout=b"20m")
+    assert caller.passed() == [(HEADERS, 1), (DATA, 1)]
+    caller.loop.now = 0.03
+    caller.loop.says(frame(DATA, 0, 1, b"answer"))
+    assert status_of(caller.told()) == (4, "the deadline passed before the answer came")
+    assert (caller.callers.inferences, caller.passed()) == (0, [])
+    caller.asks(5, ASKS, end=True, grpc_timeout=b"20m")
+    assert caller.passed() == [(HEADERS, 3), (DATA, 3)]
+    caller.loop.now = 1.0
+    caller.callers.look()
+    assert status_of(caller.told())[0] == Status.DEADLINE_EXCEEDED
+    assert (caller.callers.inferences, caller.passed()) == (1, [])
+    caller.asks(7, ASKS, grpc_timeout=b"soon")
+    assert status_of(caller.told())[0] == Status.INVALID_ARGUMENT
+
+
+def test_after_a_refusal_the_server_is_told_the_end_and_what_it_says_reaches_nobody() -> None:
+    caller = Caller()
+    caller.asks(1, OTHER, BAD)
+    assert caller.loop.transport.whole()[1:] == [(DATA, 0, 1, OTHER), (DATA, END_STREAM, 1, b"")]
+    told = caller.told()
+    assert status_of(told) == (Status.INVALID_ARGUMENT, CLASSES)
+    assert told[-1][:3] == (RST_STREAM, 0, 1)  # as the caller has not ended its part
+    caller.loop.says(
+        frame(HEADERS, END_HEADERS, 1, OK), frame(DATA, 0, 1, b"late"), frame(RST_STREAM, 0, 1, bytes(4))
+    )
+    assert caller.told() == []
+    assert not caller.connection.busy
+
+
+def test_what_a_refused_or_unknown_call_still_sends_is_dropped_and_its_room_given_back() -> None:
+    caller = Caller()
+    caller.asks(1, BAD)
+    assert status_of(caller.told())[1] == CLASSES
+    part = bytes(2**22)
+    for _ in range(2**30 // len(part)):
+        caller.connection.data_received(frame(DATA, 0, 1, part))
+    [(kind, _, stream, size)] = caller.told()
+    assert (kind, stream) == (WINDOW_UPDATE, 0)
+    assert int.from_bytes(size) >= 2**30
+    assert (caller.loop.opened, caller.callers.held) == (0, 0)
+
+
+def test_numbers_of_calls_are_the_doors_own_and_answers_find_their_callers() -> None:
+    one = Caller()
+    other = Caller(one)
+    other.asks(5, OTHER, end=True)
+    one.asks(1, OTHER, end=True)
+    assert one.passed() == [(HEADERS, 1), (DATA, 1), (HEADERS, 3), (DATA, 3)]
+    one.loop.says(frame(HEADERS, END_HEADERS, 3, b"\x20" + OK), frame(DATA, 0, 3, b"one"))
+    one.loop.says(frame(DATA, 0, 1, b"other"))
+    assert one.told() == [(HEADERS, END_HEADERS, 1, OK), (DATA, 0, 1, b"one")]
+    assert other.told() == [(DATA, 0, 5, b"other")]
+
+
+def test_an_answer_waits_for_room_in_the_callers_windows_and_then_comes_whole() -> None:
+    caller = Caller()
+    settings = frame(SETTINGS, 0, 0, b"\0\4" + (10).to_bytes(4, "big"))  # windows of 10 bytes
+    caller.connection.data_received(settings)
+    caller.asks(1, OTHER, end=True)
+    caller.told()
+    trailers = literal(b"grpc-status", b"0")
+    caller.loop.says(frame(DATA, 0, 1, b"0123456789abcdef"), frame(HEADERS, LAST, 1, trailers))
+    assert caller.told() == [(DATA, 0, 1, b"0123456789")]
+    assert caller.callers.held == 6
+    caller.connection.data_received(frame(WINDOW_UPDATE, 0, 1, (4).to_bytes(4, "big")))
+    assert caller.told() == [(DATA, 0, 1, b"abcd")]
+    caller.connection.data_received(frame(SETTINGS, 0, 0, b"\0\4" + (12).to_bytes(4, "big")))
+    assert caller.told() == [(DATA, 0, 1, b"ef"), (HEADERS, LAST, 1, trailers), (SETTINGS, ACK, 0, b"")]
+    assert caller.callers.held == 0
+
+
+def test_a_large_message_goes_in_pieces_as_the_server_has_room_and_others_pass_it() -> None:
+    caller = Caller()
+    large = message(bytes(200_000))
+    caller.asks(1, large, end=True)
+    sent = caller.loop.transport.whole()[1:]
+    assert sum(len(payload) for _, _, _, payload in sent) == 65_535
+    assert max(len(payload) for _, _, _, payload in sent) == 2**14
+    caller.loop.says(frame(SETTINGS, 0, 0, b"\0\5" + (2**22).to_bytes(4, "big")))
+    caller.asks(3, OTHER, end=True)
+    caller.loop.says(frame(WINDOW_UPDATE, 0, 0, (2**20).to_bytes(4, "big")))
+    sent += caller.loop.transport.whole()
+    assert (DATA, END_STREAM, 3, OTHER) in sent
+    caller.loop.says(frame(WINDOW_UPDATE, 0, 1, (2**20).to_bytes(4, "big")))
+    sent += caller.loop.transport.whole()
+    assert b"".join(payload for kind, _, number, payload in sent if (kind, number) == (DATA, 1)) == large
+    assert [flags for kind, flags, number, _ in sent if (kind, number) == (DATA, 1)].count(END_STREAM) == 1
+
+
+def test_pings_are_answered_and_a_smaller_table_of_headers_is_heeded() -> None:
+    caller = Caller()
+    caller.connection.data_received(frame(PING, 0, 0, b"12345678") + frame(PING, ACK, 0, b"87654321"))
+    assert caller.told() == [(PING, ACK, 0, b"12345678")]
+    caller.connection.data_received(frame(SETTINGS, 0, 0, b"\0\1" + bytes(4)))
+    caller.told()
+    decoder = hpack.Decoder()
+    decoder.max_allowed_table_size = 0
+    for number in (1, 3):
+        caller.asks(number, BAD)
+        block = next(payload for kind, _, _, payload in caller.told() if kind == HEADERS)
+        assert (b"grpc-status", b"3") in list(decoder.decode(block, raw=True))
+        assert block.startswith(b"\x20") == (number == 1)
+
+
+def test_where_the_server_goes_its_callers_are_told_and_the_next_call_finds_it_again() -> None:
+    caller = Caller()
+    caller.asks(1, ASKS, end=True)
+    caller.loop.is_there = False
+    caller.loop.line.connection_lost(None)
+    sentence = "the server is not there at the moment; try again"
+    assert status_of(caller.told()) == (Status.UNAVAILABLE, sentence)
+    caller.asks(3, ASKS, end=True)
+    assert status_of(caller.told()) == (Status.UNAVAILABLE, sentence)
+    assert (caller.callers.inferences, caller.callers.held, caller.connection.busy) == (0, 0, False)
+    caller.loop.is_there = True
+    caller.asks(5, ASKS, end=True)
+    assert caller.passed() == [(HEADERS, 1), (DATA, 1)]
+
+
+def test_a_server_that_asks_for_another_connection_ends_its_calls_on_the_first() -> None:
+    caller = Caller()
+    caller.asks(1, OTHER)
+    first = caller.loop.line
+    caller.loop.says(frame(GOAWAY, 0, 0, bytes(8)))
+    caller.asks(3, OTHER)
+    assert (caller.loop.opened, caller.passed()) == (2, [(HEADERS, 1), (DATA, 1)])
+    first.data_received(frame(DATA, 0, 1, b"answer"))
+    assert caller.told() == [(DATA, 0, 1, b"answer")]
 
 
 def test_a_message_that_trickles_is_refused_and_an_idle_call_is_not() -> None:
-    door = pair()
-    door.asks(1, message(b"good"))
-    door.asks(3, message(b"slow")[:-1])
-    door.loop.transport.frames()
-    door.loop.now = MAX_SECONDS + 1
-    door.callers.look()
-    assert door.loop.transport.frames() == [(RST_STREAM, 3), (PING, 0)]
-    assert b"took more than 30 s to arrive" in door.pongs(3)
-    door.caller.data_received(b"\0")
-    door.callers.look()
-    assert not door.transport.closed
-    door.loop.now = 2 * MAX_SECONDS + 2
-    door.callers.look()
-    assert (door.transport.closed, door.transport.aborted) == (True, False)
-    door.loop.now += MAX_SECONDS
-    door.callers.look()
-    assert door.transport.aborted  # what was written to it was never read
+    caller = Caller()
+    caller.asks(1, OTHER)
+    caller.asks(3, message(b"slow")[:-1])
+    caller.loop.now = MAX_SECONDS + 1
+    caller.callers.look()
+    assert status_of(caller.told()) == (4, "the message took more than 30 s to arrive")
+    caller.connection.data_received(b"\0")
+    caller.callers.look()
+    assert not caller.transport.closed
+    caller.loop.now = 2 * MAX_SECONDS + 2
+    caller.callers.look()
+    assert (caller.transport.closed, caller.transport.aborted) == (True, False)
+    caller.callers.look()
+    caller.loop.now += MAX_SECONDS
+    caller.callers.look()
+    assert caller.transport.aborted  # what was written to it was never read
 
 
 def test_a_connection_without_a_preface_is_closed_in_time() -> None:
     loop = FakeServer()
     callers = Callers(cast(Any, loop))
-    caller, transport = Connection(callers, "grpc:1"), FakeTransport()
+    caller, transport = Connection(callers, Upstream(callers, "grpc:1")), FakeTransport()
     caller.connection_made(cast(Any, transport))
     for place in range(10):
         caller.data_received(PREFACE[place : place + 1])
@@ -520,125 +683,122 @@ def test_a_connection_without_a_preface_is_closed_in_time() -> None:
 
 
 def test_who_holds_most_is_refused_where_all_hold_too_much() -> None:
-    callers = Callers(cast(Any, FakeLoop()))
-    greedy, modest = pair(callers), pair(callers)
+    greedy = Caller()
+    modest = Caller(greedy)
     part = message(bytes(MAX_BODY_BYTES))[:-1]
     pieces = [part[at : at + 2**20] for at in range(0, len(part), 2**20)]
     streams = range(1, 2 * MAX_HELD_BYTES // MAX_BODY_BYTES + 2, 2)
     for stream in streams:
+        assert greedy.told() == [] or stream > 1
         greedy.asks(stream, *pieces)
-    assert greedy.loop.transport.frames()[-2:] == [(RST_STREAM, streams[-1]), (PING, 0)]
-    assert b"too many large requests" in greedy.pongs(streams[-1])
-    modest.asks(1, message(b"good"))
-    assert modest.loop.transport.frames() == [(HEADERS, 1), (DATA, 1)]
-    for connection in (greedy, modest):
-        connection.caller.connection_lost(None)
-    assert callers.held == 0
+    assert "too many large requests" in status_of(greedy.told())[1]
+    modest.asks(1, OTHER)
+    assert modest.passed() == [(HEADERS, 1), (DATA, 1)]
+    for caller in (greedy, modest):
+        caller.connection.connection_lost(None)
+    assert greedy.callers.held == 0
 
 
-def test_who_does_not_read_is_not_read_and_the_server_neither() -> None:
-    door = pair()
-    assert (door.transport.reads, door.loop.transport.reads) == (True, True)
-    door.loop.line.pause_writing()
-    assert (door.transport.reads, door.loop.transport.reads) == (False, True)
-    door.caller.pause_writing()
-    door.loop.line.resume_writing()
-    assert (door.transport.reads, door.loop.transport.reads) == (False, False)
-    door.caller.resume_writing()
-    assert (door.transport.reads, door.loop.transport.reads) == (True, True)
+def test_who_does_not_read_is_not_read_and_what_waits_for_him_counts() -> None:
+    caller = Caller()
+    caller.asks(1, OTHER, end=True)
+    held = caller.callers.held
+    caller.connection.pause_writing()
+    assert not caller.transport.reads
+    caller.loop.says(frame(DATA, 0, 1, bytes(1000)))
+    assert (caller.told(), caller.callers.held) == ([], held - len(OTHER) + 1000)
+    caller.connection.resume_writing()
+    assert caller.transport.reads
+    assert caller.told() == [(DATA, 0, 1, bytes(1000))]
+    caller.loop.line.pause_writing()
+    caller.asks(3, OTHER, end=True)
+    assert caller.passed()[-1:] == [(HEADERS, 3)]
+    caller.loop.line.resume_writing()
+    assert caller.passed() == [(DATA, 3)]
 
 
 def test_calls_that_end_in_any_way_are_held_no_more() -> None:
-    door = pair()
-    for stream in (1, 3, 5):
-        door.asks(stream, message(b"good"), message(b"half")[:-1])
-    assert door.callers.held > 0
-    door.caller.data_received(frame(RST_STREAM, 0, 1, bytes(4)))
-    for last in (frame(RST_STREAM, 0, 3, bytes(4)), frame(HEADERS, END_HEADERS | END_STREAM, 5, b"")):
-        door.loop.line.data_received(last)
-    assert (door.callers.held, door.caller.busy) == (0, False)
-
-
-ASKED = inference()
-ASKED.id = "asked"
-ASKS = message(ASKED.SerializeToString())
+    caller = Caller()
+    for stream in (1, 3, 5, 7):
+        caller.asks(stream, OTHER, message(b"half")[:-1])
+    assert caller.callers.held > 0
+    caller.leaves(1)
+    caller.loop.says(frame(RST_STREAM, 0, 3, bytes(4)))
+    caller.loop.says(frame(HEADERS, LAST, 5, b""))
+    assert [kind for kind, _, _, _ in caller.told()] == [RST_STREAM, HEADERS, RST_STREAM]
+    caller.connection.data_received(frame(HEADERS, LAST, 7, b""))  # trailers, which nobody sends
+    assert status_of(caller.told())[0] == Status.UNIMPLEMENTED
+    assert (caller.callers.held, caller.connection.busy) == (0, False)
 
 
 def test_one_inference_more_than_may_be_under_way_is_refused_and_an_end_of_any_kind_makes_room() -> None:
-    callers = Callers(cast(Any, FakeLoop()), max_inferences=3)
-    door, other = pair(callers), pair(callers)
+    caller = Caller(max_inferences=3)
+    other = Caller(caller)
     for stream in (1, 3, 5):
-        door.asks(stream, ASKS)
+        caller.asks(stream, ASKS)
+    caller.passed()
     other.asks(1, ASKS[:-1], ASKS[-1:])
-    other.asks(3, message(b"is it ready"))
-    assert other.loop.transport.frames() == [
-        (HEADERS, 1),
-        (DATA, 1),
-        (RST_STREAM, 1),
-        (PING, 0),
-        *[(HEADERS, 3), (DATA, 3)],
-    ]
-    refused = Refused(Status.UNAVAILABLE, OVERLOADED)
-    assert other.pongs(1) == refused.answer(1, begun=False, ended=False, name="asked")
-    door.loop.line.data_received(frame(DATA, 0, 1, b"answer"))
-    assert callers.inferences == 2
-    door.asks(1, ASKS)  # again on the same stream
-    assert callers.inferences == 3
-    door.caller.data_received(frame(RST_STREAM, 0, 1, bytes(4)))
-    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 3, b""))
-    assert callers.inferences == 1
+    assert status_of(other.told()) == (Status.UNAVAILABLE, OVERLOADED)
+    other.asks(3, OTHER)
+    assert other.passed() == [(HEADERS, 7), (DATA, 7)]  # the server knows nothing of what was refused
+    caller.loop.says(frame(DATA, 0, 1, b"answer"))
+    assert caller.callers.inferences == 2
+    caller.asks(1, ASKS)  # again on the same stream
+    assert caller.callers.inferences == 3
+    caller.loop.says(frame(HEADERS, LAST, 3, b""), frame(RST_STREAM, 0, 5, bytes(4)))
+    assert caller.callers.inferences == 1
     other.asks(5, ASKS)
-    assert callers.inferences == 2
-    for connection in (door, other):
-        connection.caller.connection_lost(None)
-    assert (callers.inferences, callers.held) == (0, 0)
+    assert caller.callers.inferences == 2
+    caller.loop.line.connection_lost(None)
+    for each in (caller, other):
+        each.connection.connection_lost(None)
+    assert (caller.callers.inferences, caller.callers.held) == (0, 0)
 
 
 def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_path: Path) -> None:
     hold = hold_file(str(tmp_path / "grpc:1"))
-    door = pair(Callers(cast(Any, FakeLoop()), grpc_file=str(tmp_path / "grpc:1")))
-    door.asks(1, ASKS)
-    door.loop.transport.frames()
+    caller = Caller(grpc_file=str(tmp_path / "grpc:1"))
+    caller.asks(1, ASKS)
+    caller.passed()
     begin(hold)
-    door.asks(3, ASKS)
-    door.asks(5, ASKS)
-    assert (door.loop.transport.frames(), door.transport.reads) == ([], False)
+    caller.connection.data_received(opening(3) + frame(DATA, 0, 3, ASKS))
+    caller.connection.data_received(opening(5) + frame(DATA, 0, 5, ASKS))
+    assert (caller.passed(), caller.transport.reads) == ([], False)
     assert not idle_file(hold).exists()
-    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, b""))
+    caller.loop.says(frame(HEADERS, LAST, 1, b""))
     assert idle_file(hold).exists()
-    (go_on,) = door.loop.later
+    (go_on,) = caller.loop.later
     go_on()
-    assert door.loop.transport.frames() == []
+    assert caller.passed() == []
     left_at = time.monotonic() - LONGEST_S
     os.utime(hold, (left_at, left_at))  # by who was killed
     go_on()
-    assert door.loop.transport.frames() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
-    assert door.transport.reads
+    assert caller.passed() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
+    assert caller.transport.reads
 
 
 def test_a_door_that_drains_sends_callers_away_and_ends_once_nothing_is_under_way(tmp_path: Path) -> None:
     grpc_file = str(tmp_path / "grpc:1")
-    callers = Callers(cast(Any, FakeLoop()), grpc_file=grpc_file)
-    door, ready = pair(callers), message(b"\x08\x01")
-    assert not callers.drain()
-    door.loop.line.data_received(frame(DATA, 0, 1, ready))
-    assert door.transport.written.endswith(ready)
-    door.transport.written = b""
+    caller, ready = Caller(grpc_file=grpc_file), message(b"\x08\x01")
+    early = Connection(caller.callers, caller.upstream)
+    early.connection_made(cast(Any, FakeTransport()))
+    assert not caller.callers.drain()
+    for number in (1, 3, 5):
+        caller.asks(number, OTHER, end=True)
+    caller.loop.says(frame(DATA, 0, 1, ready))
+    assert caller.told() == [(DATA, 0, 1, ready)]
     drain_file(grpc_file).touch()
-    assert not callers.drain()
-    assert door.transport.written == frame(GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
-    door.asks(1, ASKS)
-    assert door.loop.transport.frames() == [(HEADERS, 1), (DATA, 1)]
-    door.transport.written = b""
-    door.loop.line.data_received(frame(DATA, 0, 3, ready) + frame(DATA, 0, 3, ready + ready))
-    assert door.transport.written == frame(DATA, 0, 3, message(b"\x08\0")) + frame(DATA, 0, 3, ready + ready)
-    door.loop.now += QUIET_S
-    assert not callers.drain()
-    door.loop.line.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, b""))
-    door.transport.written = b""
-    assert callers.drain()
-    assert door.transport.written.endswith(frame(GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4)))
-    assert door.transport.closed
+    assert not caller.callers.drain()
+    assert caller.told() == [(GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))]
+    caller.loop.says(frame(DATA, 0, 3, ready), frame(DATA, 0, 5, ready + ready))
+    assert caller.told() == [(DATA, 0, 3, message(b"\x08\0")), (DATA, 0, 5, ready + ready)]
+    caller.loop.now += QUIET_S
+    assert not caller.callers.drain()
+    caller.loop.says(*(frame(HEADERS, LAST, number, b"") for number in (1, 3, 5)))
+    caller.told()
+    assert caller.callers.drain()
+    assert caller.told()[-1] == (GOAWAY, 0, 0, b"\0\0\0\5" + bytes(4))
+    assert caller.transport.closed
 
 
 def test_a_door_that_dies_or_is_stopped_is_opened_again_for_grpc_too(

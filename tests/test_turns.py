@@ -13,38 +13,44 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from footfall.contract import ENSEMBLE, MAX_INFERENCES
 from footfall_serving.door.limits import AT_ONCE
-from footfall_serving.door.turns import PROBE_S, Turn, Turns
+from footfall_serving.door.turns import Turn, Turns
 from footfall_serving.repository_api import RepositoryApi
 
 GONE = 20
 
 
 class Room:
-    """Turns, and the names of those that had to wait and were sent then."""
+    """Turns, and the names of those that had to wait and were sent then; who is in `gone` waits no more."""
 
     def __init__(self, most: int, at_once: int) -> None:
-        self.now = 1.0
-        self.turns = Turns(most, at_once, lambda: self.now)
+        self.turns = Turns(most, at_once)
         self.sent: list[str] = []
+        self.gone = ""
 
     def take(self, name: str) -> Turn:
         turn = self.turns.take(self._sends(name))
         assert turn is not None
         return turn
 
-    def _sends(self, name: str) -> Callable[[], None]:
-        return lambda: self.sent.append(name)
+    def _sends(self, name: str) -> Callable[[], bool]:
+        def send() -> bool:
+            if name not in self.gone:
+                self.sent.append(name)
+            return name not in self.gone
+
+        return send
 
 
 def test_the_server_has_so_many_at_once_and_the_others_follow_in_order() -> None:
     room = Room(most=4, at_once=2)
     turns = [room.take(name) for name in "abcd"]
     assert [turn.waits for turn in turns] == [False, False, True, True]
-    assert room.turns.take(lambda: None) is None
-    room.turns.end(turns[1], answered=True)
-    room.turns.end(turns[0], answered=False)
+    assert room.turns.take(lambda: True) is None
+    room.turns.end(turns[1])
+    room.turns.end(turns[0])
     assert room.sent == ["c", "d"]
-    assert room.turns.wanted == 2
+    assert [turn.waits for turn in turns] == [False] * 4
+    assert room.turns.under_way == 2
 
 
 def test_who_leaves_before_its_turn_is_never_sent() -> None:
@@ -52,52 +58,17 @@ def test_who_leaves_before_its_turn_is_never_sent() -> None:
     first, second, _ = [room.take(name) for name in "abc"]
     room.turns.leave(second)
     assert room.take("d").waits
-    room.turns.end(first, answered=True)
+    room.turns.end(first)
     assert room.sent == ["c"]
 
 
-def test_who_leaves_later_is_counted_until_a_later_one_is_answered() -> None:
-    room = Room(most=9, at_once=3)
-    first, second, third = [room.take(name) for name in "abc"]
-    fourth = room.take("d")
-    room.turns.leave(first)
-    room.turns.leave(third)
-    assert room.sent == []
-    assert room.turns.wanted == 2
-    room.turns.end(second, answered=True)  # tells of the first, and not of the third
+def test_where_nobody_waits_any_more_the_turn_is_the_next_ones() -> None:
+    room = Room(most=5, at_once=1)
+    first, *_ = [room.take(name) for name in "abcde"]
+    room.gone = "bc"
+    room.turns.end(first)
     assert room.sent == ["d"]
-    assert not room.take("e").waits
-    assert room.take("f").waits
-    room.turns.end(fourth, answered=False)  # a refusal tells of nobody else
-    assert room.sent == ["d", "f"]
-    assert room.take("g").waits
-
-
-def test_where_all_have_left_one_more_is_sent_and_its_answer_tells_of_them() -> None:
-    room = Room(most=2, at_once=2)
-    for name in "ab":
-        room.turns.leave(room.take(name))
-    assert room.turns.wanted == 0
-    assert room.turns.take(lambda: None) is None
-    room.now += PROBE_S
-    probe = room.take("c")
-    assert not probe.waits
-    assert room.turns.take(lambda: None) is None
-    room.turns.end(probe, answered=True)
-    assert not any(room.take(name).waits for name in "de")
-
-
-def test_who_waits_behind_all_that_left_is_sent_in_time() -> None:
-    room = Room(most=3, at_once=1)
-    first, second, _ = [room.take(name) for name in "abc"]
-    room.turns.leave(first)
-    assert room.sent == []
-    room.now += PROBE_S
-    room.turns.go_on()
-    assert room.sent == ["b"]
-    room.turns.leave(second)
-    room.turns.go_on()
-    assert room.sent == ["b"]  # however many leave, no more than one in that time is sent
+    assert room.turns.under_way == 2
 
 
 @pytest.mark.parametrize("held", [MAX_INFERENCES], indirect=True)
@@ -145,9 +116,10 @@ def test_callers_of_short_deadlines_do_not_fill_the_servers_queue(held: Held) ->
                 assert call.exception() is not None
         held.hold.unlink()
         assert eventually(lambda: not ask_fails(ask, request))
+        assert eventually(lambda: api.count_answers(ENSEMBLE) - before > AT_ONCE)
         computed = api.count_answers(ENSEMBLE) - before
-    # Beside AT_ONCE one each PROBE_S while all had left, and those of the end.
-    assert AT_ONCE < computed < 2 * AT_ONCE
+    # The AT_ONCE of the first round, of whom all have left, and those of the end.
+    assert computed < 2 * AT_ONCE
 
 
 def ask_fails(ask: Callable[..., object], request: service_pb2.ModelInferRequest) -> bool:

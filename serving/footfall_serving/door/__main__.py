@@ -15,8 +15,9 @@ import uvloop
 from footfall_serving.door.access import AccessLog
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.connection import Connection as GrpcConnection
+from footfall_serving.door.grpc.upstream import Upstream as GrpcUpstream
 from footfall_serving.door.http.connection import Connection as HttpConnection
-from footfall_serving.door.http.upstream import Upstream
+from footfall_serving.door.http.upstream import Upstream as HttpUpstream
 from footfall_serving.door.opening import Opening
 from footfall_serving.door.rollout import rollout_file
 from footfall_serving.door.seen import Told, seen_file
@@ -29,13 +30,14 @@ HANDSHAKE_S = 10.0
 async def keep(opening: Opening) -> None:
     loop = asyncio.get_running_loop()
     callers = Callers(loop, opening.max_inferences, opening.grpc_file)
-    upstream = Upstream(opening.http_file, loop)
+    http_upstream = HttpUpstream(opening.http_file, loop)
+    grpc_upstream = GrpcUpstream(callers, opening.grpc_file)
     if opening.access is not None:
         callers.seen.access = AccessLog(*opening.access, loop)
     http, grpc = socket.socket(fileno=opening.http), socket.socket(fileno=opening.grpc)
-    await loop.create_server(lambda: HttpConnection(callers, upstream), sock=http, backlog=BACKLOG)
+    await loop.create_server(lambda: HttpConnection(callers, http_upstream), sock=http, backlog=BACKLOG)
     await loop.create_server(
-        lambda: GrpcConnection(callers, opening.grpc_file),
+        lambda: GrpcConnection(callers, grpc_upstream),
         sock=grpc,
         backlog=BACKLOG,
         ssl=None if opening.tls is None else _context(*opening.tls),

@@ -28,7 +28,7 @@ class Caller(Protocol):
         """Whether something has begun to arrive, or is not answered."""
 
     def refuse_slow(self, began: float) -> None:
-        """Refuse what has been arriving since before `began`."""
+        """Refuse what has been arriving since before `began`, and whose deadline has passed."""
 
     def send_away(self, *, last: bool) -> None:
         """Have it make no further request on this connection; `last` where none that it has made is answered."""
@@ -47,7 +47,7 @@ class Callers:
     ) -> None:
         self.loop = loop
         self.held = 0
-        self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE), loop.time)
+        self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE))
         self._hold = hold_file(grpc_file)
         self._connections: set[Caller] = set()
         self._drain, self._drained = drain_file(grpc_file), drained_file(grpc_file)
@@ -78,16 +78,16 @@ class Callers:
 
     @property
     def inferences(self) -> int:
-        """For whose answers they wait."""
-        return self._turns.wanted
+        """That the server works on, or that wait for their turn."""
+        return self._turns.under_way
 
-    def begin(self, go: Callable[[], None]) -> Turn | None:
+    def begin(self, go: Callable[[], bool]) -> Turn | None:
         """Take a turn for an inference (see Turns.take), to be ended or left."""
         self._asked_at = self.loop.time()
         return self._turns.take(go)
 
-    def end(self, turn: Turn, *, answered: bool) -> None:
-        self._turns.end(turn, answered=answered)
+    def end(self, turn: Turn) -> None:
+        self._turns.end(turn)
         self._tell_if_idle()
 
     def leave(self, turn: Turn) -> None:
@@ -103,8 +103,7 @@ class Callers:
         return self.seen.text(self.inferences, len(self._connections), self.held)
 
     def look(self) -> None:
-        """To be called every second: refuse who is slow, go on with who waits."""
-        self._turns.go_on()
+        """To be called every second: refuse who is slow or whose time is over."""
         began = self.loop.time() - MAX_SECONDS
         for connection in list(self._connections):
             connection.refuse_slow(began)

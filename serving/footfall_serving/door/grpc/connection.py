@@ -1,56 +1,69 @@
-"""Connection: one caller of the door over gRPC, and the line to the server that is this caller's alone."""
+"""Connection: one caller of the door over gRPC."""
 
 import asyncio
 from functools import partial
-from typing import cast
 
+from footfall.contract import REQUEST_ID
 from footfall_serving.door.callers import Callers
+from footfall_serving.door.grpc.arrival import Arrival
+from footfall_serving.door.grpc.endpoint import (
+    HEADER_TABLE_SIZE,
+    payload_of,
+)
+from footfall_serving.door.grpc.flow import Flow
 from footfall_serving.door.grpc.frames import (
-    CANCEL,
     DATA,
     END_STREAM,
     HEAD,
     HEADERS,
+    LAST_STREAM,
+    NO_ERROR,
     PADDED,
-    PING,
-    PREFACE,
     RST_STREAM,
-    WINDOW_UPDATE,
-    Frames,
     Malformed,
+    block_of,
     frame,
+    goaway,
+    headers_frames,
 )
+from footfall_serving.door.grpc.headers import TABLE_BYTES, Headers
 from footfall_serving.door.grpc.inference import who
-from footfall_serving.door.grpc.line import MARK, Line
-from footfall_serving.door.grpc.refused import TOO_MANY, TOO_MUCH, TRAILERS, Refused, Status
-from footfall_serving.door.grpc.stream import PREFIX, Stream
-from footfall_serving.door.hold import LOOK_S
-from footfall_serving.door.limits import MAX_FRAME_BYTES, MAX_HEAD_BYTES, MAX_SECONDS, STREAM_BYTES
-from footfall_serving.door.rollout import GRPC, renamed
+from footfall_serving.door.grpc.literal import literal
+from footfall_serving.door.grpc.refused import (
+    PADDED_DATA,
+    TOO_LATE,
+    TOO_MANY,
+    TOO_MUCH,
+    TRAILERS,
+    Refused,
+    Status,
+)
+from footfall_serving.door.grpc.stream import INFERENCE, PREFIX, Stream
+from footfall_serving.door.grpc.upstream import Upstream
+from footfall_serving.door.limits import (
+    MAX_SECONDS,
+    STREAM_BYTES,
+)
+from footfall_serving.door.rollout import GRPC, NAMED, renamed
+
+TABLE_EMPTIED = b"\x20"
+"""The first that is to be said of headers to who wants a smaller table."""
+YES, NO = b"\0\0\0\0\x02\x08\x01", b"\0"
+"""What all of an answer says of who is ready or serves, in the field 1, and what its last byte says of who is not."""
 
 
-class Connection(asyncio.Protocol):
-    """What a caller sends, frame by frame; `line` is there once the caller has sent the preface of HTTP/2.
+class Connection(Arrival):
+    """What a caller sends, frame by frame, and what it is told."""
 
-    A call is refused in three steps, so that the two ends agree on their table of headers and on the order of frames:
-    the server is told that the call is cancelled, and pinged; what it sends for the call until it answers the ping
-    still passes; then, unless the server has ended the call itself, the refusal goes to the caller.
-    """
-
-    def __init__(self, callers: Callers, path: str) -> None:
-        self._callers, self._path = callers, path
-        self._frames = Frames(MAX_FRAME_BYTES, MAX_HEAD_BYTES)
-        self._early: bytearray | None = bytearray()
-        self._kept = bytearray()
-        self._task: asyncio.Task[None] | None = None
-        self._line: Line | None = None
+    def __init__(self, callers: Callers, upstream: Upstream) -> None:
+        super().__init__(callers)
+        self._upstream = upstream
+        self._headers = Headers()
+        self._before_headers = b""
         self._last_stream = 0
         self._held = 0
-        self._closed = False
-        self._swallowed = self._pauses = 0
-        self._due: list[bytes] | None = None
+        self._counted = 0
         self.streams: dict[int, Stream] = {}
-        self.since = self._arriving = callers.loop.time()
 
     @property
     def busy(self) -> bool:
@@ -59,50 +72,21 @@ class Connection(asyncio.Protocol):
     under_way = busy
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         self._callers.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self._callers.remove(self)
-        for number in list(self.streams):
-            self.end(number)
-        self._callers.hold(-self._held, 0)
-        if self._line is not None:
-            self._line.transport.close()
-
-    def close(self) -> None:
-        """Once what was written has been read; at once where that was waited for already."""
-        if self._closed:
-            self.transport.abort()
-        self._closed = True
-        self.transport.close()
+        for stream in list(self.streams.values()):
+            self._leave(stream)
+        self._callers.hold(-self._held - self._counted, 0)
+        self._held = self._counted = 0
 
     def send_away(self, *, last: bool) -> None:
-        if self._line is not None:
-            self._line.send_away(self._last_stream if last else None)
-
-    def pause_writing(self) -> None:
-        """The caller does not read. Nor is it read then: each call that is refused waits for room here."""
-        self.pause_reading()
-        if self._line is not None and not self._line.transport.is_closing():
-            self._line.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.resume_reading()
-        if self._line is not None and not self._line.transport.is_closing():
-            self._line.transport.resume_reading()
-
-    def pause_reading(self) -> None:
-        """Until as many calls of `resume_reading`."""
-        self._pauses += 1
-        if self._pauses == 1 and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._pauses -= 1
-        if not self._pauses and not self.transport.is_closing():
-            self.transport.resume_reading()
+        """What is on its way is taken unless it is the `last` time; RFC 9113, section 6.8."""
+        if self._early is None:
+            self.write(goaway(self._last_stream if last else LAST_STREAM))
 
     def refuse_slow(self, began: float) -> None:
         if self._closed:
@@ -111,189 +95,186 @@ class Connection(asyncio.Protocol):
         elif (self._early is not None or self._frames.waiting) and self._arriving < began:
             self.close()
         else:
-            for number, stream in self.streams.items():
-                if stream.since is not None and stream.since < began and stream.refused is None:
+            now = self._callers.loop.time()
+            for stream in list(self.streams.values()):
+                if stream.since is not None and stream.since < began:
                     sentence = f"the message took more than {MAX_SECONDS:.0f} s to arrive"
-                    self._write([self._refuse(number, Refused(Status.DEADLINE_EXCEEDED, sentence))])
+                    self.refuse(stream, Refused(Status.DEADLINE_EXCEEDED, sentence))
+                elif stream.deadline < now:
+                    self.refuse(stream, TOO_LATE)
 
-    def data_received(self, data: bytes) -> None:
-        if self._closed:
-            return
-        self.since = self._callers.loop.time()
-        if self._early is not None:
-            self._greet(data)
-            return
-        if self._kept or self._callers.wait():
-            self._keep(data)
-            return
-        try:
-            self._pass_on(data)
-        except Malformed:
-            self.close()
-
-    def _keep(self, data: bytes) -> None:
-        """While callers are held."""
-        if not self._kept:
-            self.pause_reading()
-            self._callers.loop.call_later(LOOK_S, self._go_on)
-        self._kept += data
-
-    def _go_on(self) -> None:
-        if self._callers.wait():
-            self._callers.loop.call_later(LOOK_S, self._go_on)
-        elif not self._closed:
-            data, self._kept = bytes(self._kept), bytearray()
-            self.resume_reading()
-            self.data_received(data)
-
-    def _greet(self, data: bytes) -> None:
-        """Wait for the preface, then connect to the server and wait for that."""
-        assert self._early is not None
-        self._early += data
-        if not PREFACE.startswith(self._early[: len(PREFACE)]):
-            self.close()
-        elif len(self._early) >= len(PREFACE) and self._task is None:
-            self.pause_reading()
-            self._task = self._callers.loop.create_task(self._connect())
-
-    async def _connect(self) -> None:
-        try:
-            _, line = await self._callers.loop.create_unix_connection(
-                lambda: Line(self, self._callers), self._path
-            )
-        except OSError:  # the server is started again; its callers know how to try again
-            self.close()
-            return
-        if self._closed:
-            line.transport.close()
-            return
-        assert self._early is not None
-        early, self._early, self._line = bytes(self._early), None, line
-        line.transport.write(PREFACE)
-        self.resume_reading()
-        if len(early) > len(PREFACE):
-            self.data_received(early[len(PREFACE) :])
-
-    def _pass_on(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         waited = self._frames.waiting
         data, frames = self._frames.take(data)
         if not waited or frames:
             self._arriving = self.since
-        passed: list[bytes] = []
-        due = self._due = []
-        start = 0
         for kind, flags, number, place, stop in frames:
-            try:
-                if kind == DATA:
-                    tried = self.streams.get(number) if self._callers.rollout.is_on else None
-                    message = tried.asked(data, place + HEAD.size, stop) if tried is not None else None
-                    if message is not None and self._callers.rollout.sends(who(message)):
-                        data = renamed(data, place + HEAD.size + PREFIX)
-                    if not self._takes(number, flags, data, place + HEAD.size, stop):
-                        passed.append(data[start:place])
-                        start = stop
-                    if message is not None:
-                        self._callers.rollout.copy(GRPC, message, 0)
-                elif kind == HEADERS:
-                    self._open(number, flags)
-                elif kind == RST_STREAM:
-                    self.end(number)
-            except Refused as refused:
-                passed += data[start : place if kind == DATA else stop], self._refuse(number, refused)
-                start = stop
-                if kind == DATA:
-                    self._swallowed += stop - place - HEAD.size
-        passed.append(data[start:] if start else data)
-        self._due = None
-        self._write([*passed, *due] if due else passed)
-        self._give_back()
-        self._hold_frames(waited)
+            if kind == DATA:
+                self._take_data(number, flags, data, place + HEAD.size, stop)
+            elif kind == HEADERS:
+                self._open(number, flags, block_of(data, place, stop))
+            elif kind == RST_STREAM:
+                if (stream := self.streams.get(number)) is not None:
+                    self.outlet.drop(stream.down)
+                    self._leave(stream)
+            else:
+                self.settle(kind, flags, number, payload_of(data, place, stop))
+        if not self._hold(self._frames.waiting - waited) and self._frames.waiting:
+            raise Malformed
 
-    def _write(self, parts: list[bytes]) -> None:
-        assert self._line is not None
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if data:
-            self._line.transport.write(data)
+    def _hold(self, change: int) -> bool:
+        """Count what this one holds; False where that is too much."""
+        self._held += change
+        waiting = self.outlet.waiting - self._counted
+        self._counted += waiting
+        return self._callers.hold(change + waiting, self._held + self._counted)
 
-    def _open(self, number: int, flags: int) -> None:
-        """What the server takes for a new stream; with lower numbers there is none."""
-        if number in self.streams:
-            if self.streams[number].refused is None:
-                raise TRAILERS
-        elif number > self._last_stream:
-            self._last_stream = number
-            self.streams[number] = Stream(self._callers.seen, ended=bool(flags & END_STREAM))
-            self._held += STREAM_BYTES
-            if not self._callers.hold(STREAM_BYTES, self._held):
-                raise TOO_MUCH
-
-    def _takes(self, number: int, flags: int, data: bytes, place: int, stop: int) -> bool:
-        """Whether the server is to have this. Raises Refused where the caller is to be told why not."""
-        stream = self.streams.get(number)
-        if stream is not None and flags & END_STREAM:
-            stream.ended = True
-        if stream is None or stream.refused is not None:
-            self._swallowed += stop - place
-            return False
-        if flags & PADDED:
-            raise Refused(Status.UNIMPLEMENTED, "padded DATA frames are not taken")
-        held = stream.held
+    def _open(self, number: int, flags: int, block: bytes) -> None:
+        """What HTTP/2 takes for a new stream; with lower numbers there is none."""
         try:
-            stream.take(data, place, stop, self.since)
-        finally:
-            self._held += (change := stream.held - held)
-            within = self._callers.hold(change, self._held)
-        if not within:
-            raise TOO_MUCH
-        if stream.asks and stream.turn is None:
-            stream.turn = self._callers.begin(partial(self._go, stream))
-            if stream.turn is None:
-                raise TOO_MANY
-        if stream.turn is not None and stream.turn.waits:
-            stream.kept += data[place - HEAD.size : stop]
-            return False
-        return stream.goes()
-
-    def _go(self, stream: Stream) -> None:
-        """It is the stream's turn; what comes with it is passed on first, as its headers may be among that."""
-        kept, stream.kept = stream.kept, b""
-        if stream.refused is not None or not stream.goes():
+            told, seconds = self._headers.read(block)
+            refused = None
+        except Refused as error:
+            told, seconds, refused = b"", None, error
+        stream = self.streams.get(number)
+        if number > self._last_stream and number & 1:
+            self._last_stream = number
+            stream = self.streams[number] = Stream(
+                self, self.outlet.open(number), self._callers.seen, ended=False
+            )
+            refused = refused if self._hold(STREAM_BYTES) else TOO_MUCH
+        elif stream is not None:
+            refused = TRAILERS
+        else:
             return
-        self._write([kept]) if self._due is None else self._due.append(kept)
+        stream.ended = bool(flags & END_STREAM)
+        if refused is not None:
+            self.refuse(stream, refused)
+            return
+        stream.headers = told
+        if seconds is not None:
+            stream.deadline = self.since + seconds
+        if stream.ended:
+            self._upstream.send(stream)
 
-    def _hold_frames(self, waited: int) -> None:
-        self._held += (change := self._frames.waiting - waited)
-        if not self._callers.hold(change, self._held) and self._frames.waiting:
-            self.close()
+    def _take_data(self, number: int, flags: int, data: bytes, place: int, stop: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None or stream.ended:
+            self.count(None, stop - place)
+            return
+        stream.ended = bool(flags & END_STREAM)
+        self.count(None if stream.ended else stream.down, stop - place)
+        try:
+            if flags & PADDED:
+                raise PADDED_DATA
+            held, kept = stream.held, len(stream.kept)
+            try:
+                stream.take(data, place, stop, self.since)
+            finally:
+                within = self._hold(stream.held - held)
+            if not within:
+                raise TOO_MUCH
+            if self._callers.rollout.is_on:
+                stream.kept[kept:] = map(self._try, stream.kept[kept:])
+            if stream.asks and stream.turn is None:
+                stream.turn = self._callers.begin(partial(self._go, stream))
+                if stream.turn is None:
+                    raise TOO_MANY
+        except Refused as refused:
+            self.refuse(stream, refused)
+            return
+        if (stream.turn is None or not stream.turn.waits) and (stream.kept or stream.ended):
+            self._upstream.send(stream)
 
-    def _refuse(self, number: int, refused: Refused) -> bytes:
-        """What the server is told."""
-        self.streams[number].refuse(refused)
-        ping = frame(PING, 0, 0, MARK + number.to_bytes(4, "big"))
-        return frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big")) + ping
+    def _try(self, message: bytes) -> bytes:
+        """While a version is tried: the message as the version that answers it is to have it."""
+        if not message.startswith(NAMED, PREFIX) or INFERENCE not in message:
+            return message
+        body = message[PREFIX:]
+        self._callers.rollout.copy(GRPC, body, 0)
+        return renamed(message, PREFIX) if self._callers.rollout.sends(who(body)) else message
 
-    def _give_back(self) -> None:
-        """To the caller's window of the connection: the server never counts what it was not sent."""
-        if self._swallowed:
-            self.transport.write(frame(WINDOW_UPDATE, 0, 0, self._swallowed.to_bytes(4, "big")))
-            self._swallowed = 0
+    def _go(self, stream: Stream) -> bool:
+        """It is the stream's turn."""
+        if stream.deadline < self._callers.loop.time():
+            stream.turn = None
+            self.refuse(stream, TOO_LATE)
+            return False
+        self._upstream.send(stream)
+        return True
 
-    def end(self, number: int, *, done: bool = False) -> Stream | None:
-        """The call is over for one of the two ends, and so for both; `done` where the server says that it is."""
-        stream = self.streams.pop(number, None)
-        if stream is not None:
-            stream.over(done=done)
-            self._held -= stream.held
-            self._callers.hold(-stream.held, 0)
-            if stream.turn is not None:
-                if done and not stream.turn.waits:
-                    self._callers.end(stream.turn, answered=False)
-                else:
-                    self._callers.leave(stream.turn)
-        return stream
+    def refuse(self, stream: Stream, refused: Refused) -> None:
+        """The end of a call, whatever the server may say of it."""
+        stream.refuse(refused)
+        answer = refused.answer(
+            stream.down.number,
+            begun=stream.begun,
+            ended=stream.ended,
+            name="" if stream.begun else stream.id,
+            before=self._before_headers,
+        )
+        self._before_headers = b""
+        self.outlet.finish(stream.down, answer)
+        self._leave(stream)
 
-    def answered(self, stream: Stream) -> None:
-        """The server no longer works on what it asked; of several inferences on one stream that is the first."""
-        if stream.turn is not None and not stream.turn.waits:
-            self._callers.end(stream.turn, answered=True)
-            stream.asks, stream.turn = False, None
+    def _leave(self, stream: Stream) -> None:
+        """The caller waits for no answer any more."""
+        stream.over(done=False)
+        self._forget(stream)
+        if stream.turn is not None and stream.turn.waits:
+            self._callers.leave(stream.turn)
+            stream.turn = None
+        if stream.line is not None and not stream.ended:
+            stream.ended = True
+            stream.line.send(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        stream.caller = None
+        stream.kept.clear()
+        del self.streams[stream.down.number]
+        self._hold(-stream.held)
+
+    def tell_headers(self, stream: Stream, block: bytes, *, last: bool) -> None:
+        """What the server says of the call before its messages, or behind them."""
+        number = stream.down.number
+        if stream.id and not stream.begun:
+            block += literal(REQUEST_ID.encode(), stream.id.encode())
+        frames = headers_frames(END_STREAM if last else 0, number, self._before_headers + block)
+        self._before_headers = b""
+        stream.begun = True
+        if not last:
+            self.write(frames)
+            return
+        if not stream.ended:
+            frames += frame(RST_STREAM, 0, number, NO_ERROR.to_bytes(4, "big"))
+        self.outlet.finish(stream.down, frames)
+        stream.over(done=True)
+        self._forget(stream)
+
+    def tell_data(self, stream: Stream, data: bytes, *, last: bool) -> None:
+        if self._callers.is_draining and data == YES:
+            data = data[:-1] + NO
+        self.outlet.send(stream.down, data, END_STREAM if last else 0)
+        held = stream.held
+        stream.answer(data)
+        stream.answered()
+        self._hold(stream.held - held)
+        if last:
+            self._forget(stream)
+
+    def tell_reset(self, stream: Stream, code: bytes) -> None:
+        self.outlet.finish(stream.down, frame(RST_STREAM, 0, stream.down.number, code))
+        stream.over(done=True)
+        self._forget(stream)
+
+    def flow_of(self, number: int) -> Flow | None:
+        stream = self.streams.get(number)
+        return None if stream is None else stream.down
+
+    def flows(self) -> list[Flow]:
+        return [stream.down for stream in self.streams.values()]
+
+    def set(self, name: int, value: int) -> None:
+        super().set(name, value)
+        if name == HEADER_TABLE_SIZE and value < TABLE_BYTES:
+            self._before_headers = TABLE_EMPTIED

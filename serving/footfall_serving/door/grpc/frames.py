@@ -5,10 +5,13 @@ import struct
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = struct.Struct(">HBBBI")
 """Length in two parts, kind, flags, stream."""
-DATA, HEADERS, RST_STREAM, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 6, 7, 8, 9
-END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 0x20
 LAST_STREAM = 2**31 - 1
-NO_ERROR, CANCEL = 0, 8
+NO_ERROR = 0
+FIRST_FRAME_BYTES = 2**14
+"""What each end takes of a frame before it says otherwise."""
+PRIORITY_BYTES = 5
 
 Frame = tuple[int, int, int, int, int]
 """Kind, flags, stream, and where it starts and stops. A block of headers in several frames is one."""
@@ -76,6 +79,34 @@ def _end_of_block(data: bytes, stop: int, stream: int) -> int:
         if flags & END_HEADERS:
             return stop
     return max(stop, len(data)) + 1
+
+
+def block_of(data: bytes, place: int, stop: int) -> bytes:
+    """The headers that lie there, in one frame or several. Raises Malformed."""
+    parts = []
+    while place < stop:
+        high, low, kind, flags, _ = HEAD.unpack_from(data, place)
+        begin, end = place + HEAD.size, place + HEAD.size + (high << 8 | low)
+        place = end
+        if kind == HEADERS and flags & PADDED:
+            end -= data[begin] if begin < end else 0
+            begin += 1
+        if kind == HEADERS and flags & PRIORITY:
+            begin += PRIORITY_BYTES
+        if begin > end:
+            raise Malformed
+        parts.append(data[begin:end])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def headers_frames(flags: int, stream: int, block: bytes) -> bytes:
+    """A block of headers in as many frames as it takes."""
+    if len(block) <= FIRST_FRAME_BYTES:
+        return frame(HEADERS, flags | END_HEADERS, stream, block)
+    parts = [block[at : at + FIRST_FRAME_BYTES] for at in range(0, len(block), FIRST_FRAME_BYTES)]
+    first = frame(HEADERS, flags, stream, parts[0])
+    between = [frame(CONTINUATION, 0, stream, part) for part in parts[1:-1]]
+    return b"".join([first, *between, frame(CONTINUATION, END_HEADERS, stream, parts[-1])])
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -1,21 +1,15 @@
 """Refused: why a call goes no further, as its caller is told; gRPC over HTTP/2, RFC 7541 for the headers."""
 
 import enum
+from functools import cached_property
 from urllib.parse import quote
 
 from footfall.contract import OVERLOADED, REQUEST_ID
-from footfall_serving.door.grpc.frames import (
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    NO_ERROR,
-    RST_STREAM,
-    frame,
-)
+from footfall_serving.door.grpc.frames import END_STREAM, NO_ERROR, RST_STREAM, frame, headers_frames
+from footfall_serving.door.grpc.literal import literal
 
-STATUS_200 = b"\x88"
-CONTENT_TYPE = b"\x0f\x10\x10application/grpc"
-"""Neither it nor what follows enters the table of headers, which stays as the server knows it."""
+BEGINNING = b"\x88\x0f\x10\x10application/grpc"
+"""Status 200 and the type of the content. Neither enters the table of headers, nor does what follows."""
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
@@ -37,34 +31,23 @@ class Refused(Exception):
         super().__init__(sentence)
         self.status, self.sentence = status, sentence
 
-    def answer(self, stream: int, *, begun: bool, ended: bool, name: str = "") -> bytes:
+    @cached_property
+    def _trailers(self) -> bytes:
+        message = quote(self.sentence, safe=PRINTABLE).encode()
+        return literal(b"grpc-status", b"%d" % self.status) + literal(b"grpc-message", message)
+
+    def answer(self, stream: int, *, begun: bool, ended: bool, name: str = "", before: bytes = b"") -> bytes:
         """The end of the call; `begun` where headers of the server's answer have gone before it, `ended` where the
-        caller has ended its part, and so is not to be told to; `name` what an inference is called.
+        caller has ended its part, and so is not to be told to; `name` what an inference is called, `before` what the block of headers begins with.
         """
-        block = b"" if begun else STATUS_200 + CONTENT_TYPE
-        block += header(REQUEST_ID.encode(), name.encode()) if name else b""
-        block += header(b"grpc-status", str(self.status.value).encode())
-        block += header(b"grpc-message", quote(self.sentence, safe=PRINTABLE).encode())
-        trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+        block = before + (b"" if begun else BEGINNING)
+        block += (literal(REQUEST_ID.encode(), name.encode()) if name else b"") + self._trailers
+        trailers = headers_frames(END_STREAM, stream, block)
         return trailers if ended else trailers + frame(RST_STREAM, 0, stream, NO_ERROR.to_bytes(4, "big"))
 
 
 TOO_MUCH = Refused(Status.RESOURCE_EXHAUSTED, "too many large requests arrive at once; try again")
 TOO_MANY = Refused(Status.UNAVAILABLE, OVERLOADED)
+TOO_LATE = Refused(Status.DEADLINE_EXCEEDED, "the deadline passed before the answer came")
 TRAILERS = Refused(Status.UNIMPLEMENTED, "headers behind the first ones are not taken")
-"""They cannot wait, for the table of headers, and what is before them may have to. No library of gRPC sends any."""
-
-
-def header(name: bytes, value: bytes) -> bytes:
-    """A literal without indexing, with a new name."""
-    return b"\x00" + _text(name) + _text(value)
-
-
-def _text(value: bytes) -> bytes:
-    if len(value) < 0x7F:
-        return bytes([len(value)]) + value
-    prefix, rest = bytearray([0x7F]), len(value) - 0x7F
-    while rest >= 0x80:
-        prefix.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes(prefix) + bytes([rest]) + value
+PADDED_DATA = Refused(Status.UNIMPLEMENTED, "padded DATA frames are not taken")

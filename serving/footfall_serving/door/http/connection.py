@@ -19,7 +19,6 @@ from footfall_serving.door.rollout import CANDIDATE, HTTP, PATH
 from footfall_serving.door.seen import GONE, Asked
 from footfall_serving.door.turns import Turn
 
-ANSWERED = b"HTTP/1.1 200 "
 READY = b"/ready"
 """The end of the paths that ask whether the server or a model is."""
 DRAINS = "the server is about to end; ask another"
@@ -195,10 +194,11 @@ class Connection(asyncio.Protocol):
         if self._turn is None or not self._turn.waits:
             ask()
 
-    def _send(self, request: bytes) -> None:
+    def _send(self, request: bytes) -> bool:
         if self._asked is not None:
             self._callers.seen.send(self._asked)
         self._upstream.ask(request, self._take_answer)
+        return True
 
     def _try(self, head: Head, body: bytes, json_length: int) -> None:
         """While a version is tried."""
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
         self.busy = False
         if self._turn is not None:
             turn, self._turn = self._turn, None
-            self._callers.end(turn, answered=answer.startswith(ANSWERED))
+            self._callers.end(turn)
         if not self._closing:
             self._answer(answer)
             self._transport.resume_reading()
