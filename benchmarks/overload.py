@@ -2,16 +2,18 @@
 
 python benchmarks/overload.py [--seconds 10] [--rounds 3] [--bounds 0 128]
 
-An untrained model, histories of 20 events. Each server is first asked by 64 clients in closed loops, of whom none may
+An untrained model, histories of 20 events. Each server is first asked by 64 callers in closed loops, of whom none may
 fail; that is its capacity. Then requests come at random moments, three times as many a second, whatever becomes of
-the ones before, each with a deadline of 1 s and the client's retries and pauses; they are encoded before and their
-answers not decoded, so that the caller, which shares the machine, is not what is overloaded. A request is good if its
-answer comes within 1 s of when it was to be sent. A bound is what may be under way at once; 0 is none. What the
-supervisor said meanwhile must be nothing.
+the ones before, each with a deadline of 1 s and the client's retries and pauses. A request is good if its answer
+comes within 1 s of when it was to be sent. A bound is what may be under way at once; 0 is none. What the supervisor
+said meanwhile must be nothing.
+
+Caller, door and server share the machine's cores, in both measurements. So the caller is one that costs little
+(_asker.py), and what each of them costs in processor time is told: the caller an attempt, the door an attempt, the
+server and its stubs an answer.
 """
 
 import argparse
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -19,29 +21,24 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grpc
-import numpy as np
 import psutil
 import torch
+import uvloop
+from _asker import closed_loop, open_loop
 from _facts import busy_cores, commit, machine, summary
-from serve import load, make_histories, shapes
+from door import door_of, worked_s
+from serve import make_histories, shapes
 from tritonclient.grpc import service_pb2
-from tritonclient.utils import InferenceServerException, serialize_byte_tensor
+from tritonclient.utils import serialize_byte_tensor
 
 from footfall.contract import ENSEMBLE, MAX_INFERENCES
 from footfall.history import Asked, newest
-from footfall_client import Event, FootfallClientError
-from footfall_client._budget import RetryBudget
-from footfall_client._calls import Attempts
+from footfall_client import Event
 from footfall_client._codec import encode
-from footfall_client._exceptions import translate
-from footfall_client._settings import DEFAULT_RETRIES
 from footfall_data.dataset import Dataset
 from footfall_data.options import PrepareOptions
 from footfall_data.prepare import prepare
@@ -53,12 +50,12 @@ from footfall_export.options import ExportOptions
 from footfall_models.config import ModelConfig
 from footfall_models.model import SequenceModel
 from footfall_serving.server import ANY_PORTS, running_server
+from footfall_serving.state import ServerState
 from footfall_training.checkpoint import save_checkpoint
 from footfall_training.evaluation.ranking import Targets
 from footfall_training.options import TrainOptions
 
 EVENTS, WIDTH = 20, 256
-INFER = "/inference.GRPCInferenceService/ModelInfer"
 DEADLINE_S = 1.0
 TIMES_CAPACITY = 3
 CLIENTS = 64
@@ -76,11 +73,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.client:
         kind, url, dataset = options.client
+        histories = make_histories(Dataset.open(Path(dataset)), EVENTS)
+        messages, load = [encoded(history) for history in histories], options.load
         if kind == "closed":
-            work = load(url, Path(dataset), int(options.load), EVENTS, options.seconds)
+            work = closed_loop(url, messages, int(load), options.seconds)
         else:
-            work = open_loop(url, Path(dataset), options.load, options.seconds)
-        print(json.dumps(asyncio.run(work)))
+            work = open_loop(url, messages, load, options.seconds, DEADLINE_S)
+        print(json.dumps(uvloop.run(work)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         print(json.dumps(measure(Path(scratch), options.bounds, options.rounds, options.seconds)))
@@ -99,7 +98,9 @@ def measure(scratch: Path, bounds: Sequence[int], rounds: int, seconds: float) -
                 f" {row['closed_failures']} of {row['closed_requests']} failed; of {row['offered_per_second']:,.0f}/s"
                 f" {row['good_per_second']:,.0f} good, {row['good_of_capacity']:.1%} of the capacity, p99 of these"
                 f" {row['good_p99_ms']:.0f} ms; memory +{row['memory_growth_mib']:.0f} to"
-                f" {row['memory_peak_mib']:.0f} MiB; {row['failures']} {row['supervisor_said']}",
+                f" {row['memory_peak_mib']:.0f} MiB; {row['failures']} {row['supervisor_said']}; processor: caller"
+                f" {row['client_us']:.0f} us an attempt ({row['client_cores']:.2f} cores), door"
+                f" {row['door_us']:.0f} us an attempt, server {row['server_us']:.0f} us an answer",
                 flush=True,
             )
     return {
@@ -146,11 +147,14 @@ def one(repository: Path, dataset: Dataset, bound: int, seconds: float) -> dict[
     with running_server(repository, options, said.append) as server:
         closed = run_client("closed", server.grpc_url, dataset, CLIENTS, seconds / 2)
         capacity = closed["requests_per_second"]
-        with Memory(server.pid) as memory:
+        with Memory(server.pid) as memory, Work(server) as work:
             row = run_client("open", server.grpc_url, dataset, TIMES_CAPACITY * capacity, seconds)
     return row | {
         "capacity_per_second": capacity,
         "good_of_capacity": row["good_per_second"] / capacity,
+        "closed_client_us": closed["client_us"],
+        "door_us": work.door_s / row["attempts"] * 1e6,
+        "server_us": work.server_s / max(row["answers"], 1) * 1e6,
         "memory_growth_mib": memory.peak - memory.before,
         "memory_peak_mib": memory.peak,
         "closed_requests": closed["requests"],
@@ -167,46 +171,8 @@ def run_client(kind: str, url: str, dataset: Dataset, amount: float, seconds: fl
     return found
 
 
-async def open_loop(url: str, dataset: Path, rate: float, seconds: float) -> dict[str, Any]:
-    """Requests at random moments, `rate` a second; times count from the moment a request was to be sent."""
-    requests = [encoded(history) for history in make_histories(Dataset.open(dataset), EVENTS)]
-    moments = np.cumsum(np.random.default_rng(0).exponential(1 / rate, round(rate * seconds)))
-    times: list[float] = []
-    failures: Counter[str] = Counter()
-    async with grpc.aio.insecure_channel(url) as channel:
-        infer, budget = channel.unary_unary(INFER), RetryBudget()
-        await infer(requests[0])
-        began = time.perf_counter()
-
-        async def ask(place: int, due: float) -> None:
-            try:
-                await patiently(infer, requests[place % len(requests)], budget)
-            except FootfallClientError as error:
-                failures[type(error).__name__] += 1
-            else:
-                times.append(time.perf_counter() - due)
-
-        tasks = []
-        for place, moment in enumerate(moments):
-            wait = began + moment - time.perf_counter()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(ask(place, began + moment)))
-        elapsed = time.perf_counter() - began
-        await asyncio.gather(*tasks)
-    good = [passed for passed in times if passed <= DEADLINE_S]
-    return {
-        "requests": len(moments),
-        "offered_per_second": len(moments) / elapsed,
-        "good_per_second": len(good) / elapsed,
-        "good_p99_ms": float(np.percentile(good, 99) * 1000) if good else 0.0,
-        "late": len(times) - len(good),
-        "failures": failures,
-    }
-
-
 def encoded(history: list[Event]) -> bytes:
-    """The message that the client sends."""
+    """The message that the client sends, with gRPC's prefix."""
     request = service_pb2.ModelInferRequest(model_name=ENSEMBLE)
     for tensor, values in encode(history, None, None, True, None, None):
         request.inputs.add(name=tensor.name, datatype=tensor.data_type, shape=values.shape)
@@ -214,21 +180,28 @@ def encoded(history: list[Event]) -> bytes:
         request.raw_input_contents.append(
             serialize_byte_tensor(values).item() if is_text else values.tobytes()
         )
-    return bytes(request.SerializeToString())
+    message = bytes(request.SerializeToString())
+    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-async def patiently(infer: Any, request: bytes, budget: RetryBudget) -> None:
-    """As the client asks: again after a pause where the queue is full, within the deadline."""
-    attempts = Attempts(DEADLINE_S, DEFAULT_RETRIES, budget)
-    while True:
-        try:
-            await infer(request, timeout=attempts.remaining())
-        except grpc.aio.AioRpcError as error:
-            status = InferenceServerException(error.details(), str(error.code()))
-            await asyncio.sleep(attempts.delay_after(translate(status, "")))
-        else:
-            budget.answered()
-            return
+class Work:
+    """Processor seconds of the door, and of the server with its stubs, while the block ran."""
+
+    def __init__(self, server: ServerState) -> None:
+        self._door, self._server = door_of(server), psutil.Process(server.pid)
+
+    def __enter__(self) -> "Work":
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.door_s, self.server_s = (
+            after - before for after, before in zip(self._now(), self._before, strict=True)
+        )
+
+    def _now(self) -> tuple[float, float]:
+        served = (self._server, *self._server.children(recursive=True))
+        return worked_s(self._door), sum(worked_s(process) for process in served)
 
 
 class Memory:

@@ -28,6 +28,7 @@ from footfall_client import Client
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.drain import QUIET_S, drain_file
 from footfall_serving.door.grpc.connection import Connection
+from footfall_serving.door.grpc.flow import Flow
 from footfall_serving.door.grpc.frames import (
     ACK,
     CONTINUATION,
@@ -592,6 +593,29 @@ def test_an_answer_waits_for_room_in_the_callers_windows_and_then_comes_whole() 
     assert caller.callers.held == 0
 
 
+def test_answers_that_wait_cost_no_time_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4,000 calls of a caller who opens no window each further frame looks at one."""
+    caller, calls = Caller(), 4000
+    caller.connection.data_received(frame(SETTINGS, 0, 0, b"\0\4" + bytes(4)))
+    outlet, pieces = caller.connection.outlet, 0
+    push_piece = outlet._push_piece
+
+    def counted(flow: Flow) -> None:
+        nonlocal pieces
+        pieces += 1
+        push_piece(flow)
+
+    monkeypatch.setattr(outlet, "_push_piece", counted)
+    for place in range(calls):
+        caller.asks(2 * place + 1, OTHER, end=True)
+        caller.loop.says(frame(DATA, 0, 2 * place + 1, b"answer"))
+    caller.told()
+    for place in range(calls):
+        caller.connection.data_received(frame(WINDOW_UPDATE, 0, 2 * place + 1, (6).to_bytes(4, "big")))
+    assert caller.told() == [(DATA, 0, 2 * place + 1, b"answer") for place in range(calls)]
+    assert pieces == calls
+
+
 def test_a_large_message_goes_in_pieces_as_the_server_has_room_and_others_pass_it() -> None:
     caller = Caller()
     large = message(bytes(200_000))
@@ -761,6 +785,7 @@ def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_pat
     caller.asks(1, ASKS)
     caller.passed()
     begin(hold)
+    caller.loop.now += 0.01
     caller.connection.data_received(opening(3) + frame(DATA, 0, 3, ASKS))
     caller.connection.data_received(opening(5) + frame(DATA, 0, 5, ASKS))
     assert (caller.passed(), caller.transport.reads) == ([], False)
@@ -772,6 +797,7 @@ def test_what_callers_ask_while_they_are_held_waits_and_goes_on_in_order(tmp_pat
     assert caller.passed() == []
     left_at = time.monotonic() - LONGEST_S
     os.utime(hold, (left_at, left_at))  # by who was killed
+    caller.loop.now += 0.01
     go_on()
     assert caller.passed() == [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]
     assert caller.transport.reads

@@ -13,6 +13,9 @@ from footfall_serving.door.rollout import Rollout
 from footfall_serving.door.seen import Seen
 from footfall_serving.door.turns import Turn, Turns
 
+LOOK_S = 0.002
+"""Between two looks for whether callers are held, beside that of an end."""
+
 
 class Caller(Protocol):
     """One connection: `busy` while the server works for it, `since` when it last began or ended something."""
@@ -49,6 +52,7 @@ class Callers:
         self.held = 0
         self._turns = Turns(max_inferences, min(max_inferences, AT_ONCE))
         self._hold = hold_file(grpc_file)
+        self._is_held, self._look_at = False, 0.0
         self._connections: set[Caller] = set()
         self._drain, self._drained = drain_file(grpc_file), drained_file(grpc_file)
         self._asked_at = loop.time()
@@ -71,7 +75,10 @@ class Callers:
 
     def wait(self) -> bool:
         """Whether what they ask is to wait; tells who holds them once nothing is under way."""
-        held = is_held(self._hold)
+        now = self.loop.time()
+        if now >= self._look_at:
+            self._is_held, self._look_at = is_held(self._hold), now + LOOK_S
+        held = self._is_held
         if held and not self.inferences:
             idle_file(self._hold).touch()
         return held
@@ -96,6 +103,7 @@ class Callers:
 
     def _tell_if_idle(self) -> None:
         if not self.inferences:
+            self._look_at = 0.0
             self.wait()
 
     def text(self) -> str:

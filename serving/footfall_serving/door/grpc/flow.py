@@ -1,5 +1,6 @@
 """Flow: what may be sent within the windows that the other end of an HTTP/2 connection opens; RFC 9113, 5.2."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from footfall_serving.door.grpc.frames import DATA, FIRST_FRAME_BYTES, HEAD, Malformed
@@ -31,6 +32,8 @@ class Outlet:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         self._blocked: dict[int, Flow] = {}
+        self._ready: OrderedDict[int, Flow] = OrderedDict()
+        """Those of the blocked ones that have room of their own, and wait for that of the connection."""
         self.paused = False
         self.window = self.first_window = FIRST_WINDOW
         self.max_frame_bytes = FIRST_FRAME_BYTES
@@ -47,7 +50,7 @@ class Outlet:
             flow.flags |= flags
             self.waiting += size
             self._blocked[flow.number] = flow
-            self.push()
+            self._try(flow)
         else:
             self.window -= size
             flow.window -= size
@@ -62,21 +65,20 @@ class Outlet:
 
     def drop(self, flow: Flow) -> None:
         """Of what waits, send nothing more."""
-        self.waiting -= len(flow.waiting)
-        self._blocked.pop(flow.number, None)
+        if self._blocked.pop(flow.number, None) is not None:
+            self.waiting -= len(flow.waiting)
+            self._ready.pop(flow.number, None)
 
     def push(self) -> None:
-        """What the windows have room for now, a piece of each stream in turn."""
-        moved = True
-        while moved and not self.paused:
-            moved = False
-            for flow in list(self._blocked.values()):
-                moved = self._push_piece(flow) or moved
+        """What the connection has room for now, a piece of each stream in turn."""
+        while self._ready and self.window > 0 and not self.paused:
+            number, flow = self._ready.popitem(last=False)
+            self._push_piece(flow)
+            if flow.waiting and flow.window > 0:
+                self._ready[number] = flow
 
-    def _push_piece(self, flow: Flow) -> bool:
+    def _push_piece(self, flow: Flow) -> None:
         size = min(len(flow.waiting), self.window, flow.window, self.max_frame_bytes, PIECE_BYTES)
-        if size <= 0:
-            return False
         piece = bytes(memoryview(flow.waiting)[:size])
         del flow.waiting[:size]
         self.window -= size
@@ -87,7 +89,11 @@ class Outlet:
             del self._blocked[flow.number]
             flags, after = flow.flags, flow.after
         self._write(HEAD.pack(size >> 8, size & 0xFF, DATA, flags, flow.number) + piece + after)
-        return True
+
+    def _try(self, flow: Flow) -> None:
+        if flow.waiting and flow.window > 0:
+            self._ready[flow.number] = flow
+            self.push()
 
     def widen(self, flow: Flow | None, number: int, size: int) -> None:
         """By a frame of the other end; `flow` that of the stream where it is open. Raises Malformed."""
@@ -95,13 +101,12 @@ class Outlet:
             self.window += size
             if self.window > LARGEST_WINDOW:
                 raise Malformed
-        else:
-            flow = flow or self._blocked.get(number)  # of a call that is over, but for what waits here
-            if flow is None:
-                return
-            flow.window += size
-        if self._blocked:
             self.push()
+            return
+        flow = flow or self._blocked.get(number)  # of a call that is over, but for what waits here
+        if flow is not None:
+            flow.window += size
+            self._try(flow)
 
     def change_first_window(self, size: int, flows: list[Flow]) -> None:
         """Of new streams, and by as much of those that are open. Raises Malformed."""
@@ -110,4 +115,7 @@ class Outlet:
         change, self.first_window = size - self.first_window, size
         for flow in {id(flow): flow for flow in (*flows, *self._blocked.values())}.values():
             flow.window += change
-        self.push()
+            if flow.window <= 0:
+                self._ready.pop(flow.number, None)
+        for flow in list(self._blocked.values()):
+            self._try(flow)
