@@ -38,7 +38,8 @@ class Refused(Exception):
 
     def answer(self, stream: int, *, begun: bool, ended: bool, name: str = "", before: bytes = b"") -> bytes:
         """The end of the call; `begun` where headers of the server's answer have gone before it, `ended` where the
-        caller has ended its part, and so is not to be told to; `name` what an inference is called, `before` what the block of headers begins with.
+        caller has ended its part, and so is not to be told to; `name` what an inference is called, `before` what the
+        block of headers begins with.
         """
         block = before + (b"" if begun else BEGINNING)
         block += (literal(REQUEST_ID.encode(), name.encode()) if name else b"") + self._trailers

@@ -28,8 +28,9 @@ class Stream:
     """`caller` until it has left or was told the end; `headers` for the server, `deadline` by the loop's clock,
     `kept` the messages that the server is to have, `ended` once nothing follows them, `told` once the server knows
     that; `line` and `up` once that knows of the call, `down` what the caller is told; `begun` once headers of an
-    answer have passed; `held` what it takes up here and in the server; `asks` once it asked for an inference, `id` what that is called, `inference` until it is
-    done, `turn` until it is answered; `since` when a message began that is not whole yet.
+    answer have passed; `held` what it takes up here and in the server; `asks` once it asked for an inference, `id`
+    what that is called, `inference` until it is done, `turn` until it is answered; `since` when a message began that
+    is not whole yet.
     """
 
     __slots__ = (
