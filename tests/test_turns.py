@@ -79,6 +79,7 @@ def test_what_a_caller_who_has_gone_asked_is_not_computed(held: Held, ids: list[
     request.inputs.add(name="item_id", datatype="BYTES", shape=[1, 0])
     request.raw_input_contents.append(b"")
     with grpc.insecure_channel(server.grpc_url) as channel, RepositoryApi(server) as api:
+        grpc.channel_ready_future(channel).result(timeout=100)  # calls that wait for it come in any order
         ask = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
         before = api.count_answers(ENSEMBLE)
         patient = [ask.future(request, timeout=100) for _ in range(AT_ONCE)]
