@@ -173,7 +173,13 @@ def test_what_training_is_told_of_last_events_is_what_a_server_says(
 
 @pytest.mark.parametrize(
     ("family", "positions"),
-    [("bsarec", "last"), ("gru4rec", "first"), ("nextitnet", "last"), ("both sides", "first")],
+    [
+        ("softmax", "last"),
+        ("bsarec", "last"),
+        ("gru4rec", "first"),
+        ("nextitnet", "last"),
+        ("both sides", "first"),
+    ],
 )
 def test_onnx_gives_the_states_of_packed_histories_of_any_length(
     family: str, positions: Positions, tmp_path: Path
