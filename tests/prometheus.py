@@ -66,6 +66,7 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
 
 
 def _scraped(prometheus: Prometheus) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # until it listens, and while it answers 503 as it is not ready
+        urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=30).close()
         return prometheus.values("up") == [1.0]
     return False

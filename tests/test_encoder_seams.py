@@ -171,14 +171,15 @@ def test_what_training_is_told_of_last_events_is_what_a_server_says(
         torch.testing.assert_close(made.states(inputs, "reference"), every, atol=1e-4, rtol=1e-4)
 
 
+# An export takes 10 s: make test has the family with a seam of its own and the one with operators of its own.
 @pytest.mark.parametrize(
     ("family", "positions"),
     [
         ("softmax", "last"),
         ("bsarec", "last"),
-        ("gru4rec", "first"),
-        ("nextitnet", "last"),
-        ("both sides", "first"),
+        pytest.param("gru4rec", "first", marks=pytest.mark.slow),
+        pytest.param("nextitnet", "last", marks=pytest.mark.slow),
+        pytest.param("both sides", "first", marks=pytest.mark.slow),
     ],
 )
 def test_onnx_gives_the_states_of_packed_histories_of_any_length(

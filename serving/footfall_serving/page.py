@@ -84,7 +84,8 @@ def told(path: Path, request: bytes = b"") -> str:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
         asked.settimeout(TIMEOUT_S)
         asked.connect(str(path))
-        asked.sendall(request)
+        if request:  # to send nothing fails where the other end has told all and closed
+            asked.sendall(request)
         parts = []
         while part := asked.recv(2**16):
             parts.append(part)

@@ -36,7 +36,8 @@ class Seen:
 
     def __init__(self, clock: Callable[[], float], access: AccessLog | None = None) -> None:
         self._clock, self.access = clock, access
-        self._answers: Counter[tuple[str, str]] = Counter()
+        # Good answers are told of from the start: of a series that begins at its first number there is no rate.
+        self._answers = Counter({("http", "200"): 0, ("grpc", "OK"): 0})
         self._times = {protocol: [0] * (len(BOUNDS_S) + 1) for protocol in ("http", "grpc")}
         self._seconds = dict.fromkeys(self._times, 0.0)
         self._waited = dict.fromkeys(self._times, 0.0)
