@@ -145,6 +145,7 @@ def test_a_rollback_ends_a_rollout(repository: Path, served: ServerState, askers
     assert {answer.model_version for asker in askers for answer in asker.answers} == {1}
 
 
+@pytest.mark.soak  # failed in one of two whole runs on a slow machine: docs/faults.md, still open
 def test_a_stub_that_dies_meanwhile_is_replaced_and_nobody_else_publishes(
     repository: Path, first_live: ServerState
 ) -> None:

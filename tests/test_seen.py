@@ -101,6 +101,7 @@ def test_who_names_nothing_is_told_what_his_request_is_called(seen: Seen, ids: l
     assert eventually(lambda: all(len(seen.lines(name)) == 1 for name in (*made, "mine", "ours")))
 
 
+@pytest.mark.soak  # failed in one of four runs: docs/faults.md, still open
 @BOTH
 def test_a_callers_trace_goes_on_through_the_ensemble_and_its_step(
     seen: Seen, ids: list[str], protocol: Protocol
