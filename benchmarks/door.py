@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import numpy as np
 import psutil
-from _facts import busy_cores, commit, machine, summary
+from _facts import busy_cores, commit, cpu_s, machine, summary
 from serve import make_histories, make_repository, shapes
 from tritonclient.grpc import service_pb2
 
@@ -100,9 +100,9 @@ def compare(
     straight = str(Path(server.grpc_file).with_name("http")) if protocol == "http" else server.grpc_file
     found: dict[str, list[float]] = {"with_door": [], "without": [], "door_us": [], "ratio": []}
     for _ in range(rounds):
-        before = worked_s(door)
+        before = cpu_s(door.pid)
         with_door = one(protocol, through, dataset, clients, seconds)
-        found["door_us"].append((worked_s(door) - before) / with_door["asked"] * 1e6)
+        found["door_us"].append((cpu_s(door.pid) - before) / with_door["asked"] * 1e6)
         without = one(protocol, f"unix:{straight}", dataset, clients, seconds)
         found["with_door"].append(with_door["requests_per_second"])
         found["without"].append(without["requests_per_second"])
@@ -110,11 +110,6 @@ def compare(
     return {"protocol": protocol, "clients": clients} | {
         name: summary(values) for name, values in found.items()
     }
-
-
-def worked_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def one(protocol: str, target: str, dataset: Dataset, clients: int, seconds: float) -> dict[str, Any]:

@@ -29,8 +29,8 @@ import psutil
 import torch
 import uvloop
 from _asker import closed_loop, open_loop
-from _facts import busy_cores, commit, machine, summary
-from door import door_of, worked_s
+from _facts import busy_cores, commit, cpu_s, machine, summary
+from door import door_of
 from serve import make_histories, shapes
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
@@ -188,7 +188,7 @@ class Work:
     """Processor seconds of the door, and of the server with its stubs, while the block ran."""
 
     def __init__(self, server: ServerState) -> None:
-        self._door, self._server = door_of(server), psutil.Process(server.pid)
+        self._door, self._server = door_of(server).pid, server.pid
 
     def __enter__(self) -> "Work":
         self._before = self._now()
@@ -200,8 +200,7 @@ class Work:
         )
 
     def _now(self) -> tuple[float, float]:
-        served = (self._server, *self._server.children(recursive=True))
-        return worked_s(self._door), sum(worked_s(process) for process in served)
+        return cpu_s(self._door), cpu_s(self._server)
 
 
 class Memory:

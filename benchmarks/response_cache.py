@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 from _facts import busy_cores, commit, cpu_s, machine
-from serve import make_histories, make_repository, shapes
+from serve import HOUR_MS, asked_at, made, make_histories, shapes
 
 from footfall.contract import RECOMMENDER
 from footfall_client import Client, Event, InvalidRequest
@@ -39,7 +39,6 @@ SHARES = (0.0, 0.1, 0.5, 0.9)
 LENGTHS = (10, 50, 200)
 REPEATED = 16
 MIB = 64
-HOUR_MS = 3_600_000
 NONE, KEPT, OWN = "none", "kept answers", "the server's own"
 
 
@@ -60,9 +59,7 @@ def main() -> None:
     parser.add_argument("--place", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        place = options.place or Path(scratch)
-        if not (place / "model_repository").is_dir():
-            make_repository(place)
+        place = made(options.place or Path(scratch))
         print(json.dumps(measure(place, Path(scratch), options.requests, options.rounds)))
 
 
@@ -161,13 +158,6 @@ def ask(one: Served, histories: Sequence[list[Event]], seconds: Sequence[int]) -
         one.client.recommend(history, now=asked_at(history, later))
         one.times_ms.append((time.perf_counter() - began) * 1000)
     one.cpu_ms += (cpu_s(one.state.pid) - before) * 1000
-
-
-def asked_at(history: list[Event], seconds: int) -> int:
-    """An hour after the last event, and so many seconds."""
-    last = history[-1].time
-    assert isinstance(last, int)
-    return last + HOUR_MS + 1000 * seconds
 
 
 def a_new_one(history: list[Event], item: str) -> list[Event]:

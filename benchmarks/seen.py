@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-from _facts import busy_cores, commit, machine, summary
-from door import door_of, one, worked_s
+from _facts import busy_cores, commit, cpu_s, machine, summary
+from door import door_of, one
 from overload import make_repository
 from serve import shapes
 
@@ -127,11 +126,10 @@ def count_nothing(server: ServerState, repository: Path) -> None:
 def cost_us(server: ServerState, protocol: str, dataset: Dataset, seconds: float) -> float:
     """Of one request."""
     url = {"grpc": server.grpc_url, "http": server.http_url}[protocol]
-    main_ = psutil.Process(server.pid)
-    processes = [main_, *main_.children(recursive=True), door_of(server)]
-    before = sum(map(worked_s, processes))
+    processes = (server.pid, door_of(server).pid)
+    before = sum(map(cpu_s, processes))
     asked = one(protocol, url, dataset, CLIENTS, seconds)["asked"]
-    return (sum(map(worked_s, processes)) - before) / float(asked) * 1e6
+    return (sum(map(cpu_s, processes)) - before) / float(asked) * 1e6
 
 
 def row(protocol: str, name: str, costs: dict[str, list[float]]) -> dict[str, Any]:

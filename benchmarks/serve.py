@@ -34,6 +34,7 @@ from footfall_serving.state import ServerState
 
 FOOTFALL = str(Path(sys.executable).with_name("footfall"))
 CLIENTS = (1, 8, 32)
+HOUR_MS = 3_600_000
 LENGTHS = (10, 50, 200)
 ENGINE_CALLS = 200
 
@@ -199,6 +200,20 @@ def stretches(dataset: Dataset, length: int, count: int) -> NDArray[np.int64]:
     users = random.choice(np.flatnonzero(dataset.histories.lengths >= length), count)
     starts: NDArray[np.int64] = random.integers(offsets[users], offsets[users + 1] - length + 1)
     return starts
+
+
+def made(place: Path) -> Path:
+    """With what `make_repository` makes, if it is not there."""
+    if not (place / "model_repository").is_dir():
+        make_repository(place)
+    return place
+
+
+def asked_at(history: list[Event], seconds: int = 0) -> int:
+    """An hour after the last event, and so many seconds."""
+    last = history[-1].time
+    assert isinstance(last, int)
+    return last + HOUR_MS + 1000 * seconds
 
 
 def make_histories(dataset: Dataset, length: int) -> list[list[Event]]:

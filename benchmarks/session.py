@@ -13,7 +13,6 @@ much of them it takes is told. The last line of stdout is one JSON object.
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "serving_peers")]
 
 from large_catalogue import EVENTS, make_version  # noqa: E402
-from run import closed_loop  # noqa: E402
+from run import at_rate, closed_loop  # noqa: E402
 from serve import shapes  # noqa: E402
 from shop import NUM_BODIES, write_bodies  # noqa: E402
 
@@ -82,10 +81,8 @@ def measure(place: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def open_loop(url: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
-    words = [str(HERE / "serving_peers" / "open_loop.py"), url, str(bodies), str(rate), str(seconds)]
-    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
-    row: dict[str, Any] = json.loads(done.stdout)
+def open_loop(url: str, bodies: Path, rate: int, seconds: float) -> dict[str, Any]:
+    row = at_rate(url, bodies, rate, seconds)
     return row | {"requests_per_second": row["requests"] / seconds}
 
 
@@ -101,9 +98,8 @@ def measured(
     began, before, served = time.perf_counter(), child_seconds(), server_seconds()
     row = ask(url, bodies, asked, seconds)
     cores = (child_seconds() - before) / (time.perf_counter() - began)
-    warm = (
-        seconds / (seconds + 1) if loop == "closed" else 1.0
-    )  # its second of warm-up, whose requests do not count
+    # The closed loop's second of warm-up, whose requests do not count, is in the server's time.
+    warm = seconds / (seconds + 1) if loop == "closed" else 1.0
     server_ms = (server_seconds() - served) * warm * 1000 / row["requests"]
     enough = row["requests_per_second"] >= BAR_RATE and not row["failures"]
     within = enough and row["p90_ms"] <= BAR_P90_MS

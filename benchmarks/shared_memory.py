@@ -24,7 +24,8 @@ import psutil
 import tritonclient.grpc as grpcclient
 import tritonclient.utils.shared_memory as system_memory
 from _facts import busy_cores, commit, cpu_s, machine
-from serve import make_histories, make_repository, shapes
+from door import door_of
+from serve import asked_at, made, make_histories, shapes
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
 from footfall.contract import ENSEMBLE, GRPC_KEY_HEADER
@@ -37,7 +38,6 @@ from footfall_serving.state import ServerState
 LENGTHS = (10, 50, 200, 5000)
 HISTORIES = 32
 REGION_BYTES = 1 << 20
-HOUR_MS = 3_600_000
 END_S = 10.0
 Ask = Callable[[list[Event]], Any]
 
@@ -50,16 +50,13 @@ def main() -> None:
     parser.add_argument("--place", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        place = options.place or Path(scratch)
-        if not (place / "model_repository").is_dir():
-            make_repository(place)
-        print(json.dumps(measure(place, options.rounds)))
+        print(json.dumps(measure(made(options.place or Path(scratch)), options.rounds)))
 
 
 def measure(place: Path, rounds: int) -> dict[str, Any]:
     dataset, repository, quiet = Dataset.open(place / "dataset"), place / "model_repository", busy_cores()
     with running_server(repository) as state:
-        (door,) = (one.pid for one in psutil.Process().children() if "footfall_serving.door" in one.cmdline())
+        pids = state.pid, door_of(state).pid
         with contextlib.ExitStack() as stack:
             regions = stack.enter_context(Regions(state))
             ways: dict[str, Ask] = {
@@ -71,7 +68,7 @@ def measure(place: Path, rounds: int) -> dict[str, Any]:
             rows = [
                 row
                 for length in LENGTHS
-                for row in compared(ways, of_length(dataset, length), length, rounds, (state.pid, door))
+                for row in compared(ways, of_length(dataset, length), length, rounds, pids)
             ]
             cut = regions.cut(asked(of_length(dataset, 50)[0]))
     print(f"a region that is cut short once it is registered, and asked from: {cut}")
@@ -143,12 +140,6 @@ class Regions:
 
 def asked(events: list[Event]) -> Tensors:
     return encode(events, None, None, True, None, asked_at(events))
-
-
-def asked_at(events: list[Event]) -> int:
-    last = events[-1].time
-    assert isinstance(last, int)
-    return last + HOUR_MS
 
 
 def asker(client: Client) -> Ask:

@@ -24,9 +24,7 @@ class BothSidesLayer(nn.Module):
 class BothSidesEncoder(Encoder):
     sees = "both sides"
     keeps = "nothing"
-
-    def layer(self, config: ModelConfig, number: int) -> BothSidesLayer:
-        return BothSidesLayer(config, number)
+    layer = BothSidesLayer
 
 
 OTHERS = {"both sides": "other_encoders:BothSidesEncoder"}

@@ -150,9 +150,8 @@ def test_a_stub_that_dies_meanwhile_is_replaced_and_nobody_else_publishes(
     repository: Path, first_live: ServerState
 ) -> None:
     options = RolloutOptions(canary=0.5, stage_s=600, min_requests=0, **LENIENT)
-    asker = Asker(
-        first_live.grpc_url, partial(ask, [], "user-1")
-    )  # fails at times, for the stub that is dead
+    # Fails at times, for the stub that is dead.
+    asker = Asker(first_live.grpc_url, partial(ask, [], "user-1"))
     with ThreadPoolExecutor(1) as pool, running([asker]):
         publishing = pool.submit(publish, folder(repository, 2), rollout=options)
         assert eventually(lambda: under_way(repository) is not None)

@@ -120,11 +120,16 @@ def open_loop(url: str, bodies: Path, seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     rate = FIRST_RATE
     while not rows or (rows[-1]["p99_ms"] <= P99_LIMIT_MS and not rows[-1]["failures"]):
-        words = [str(HERE / "open_loop.py"), url, str(bodies), str(round(rate)), str(seconds)]
-        done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout))
+        rows.append(at_rate(url, bodies, round(rate), seconds))
         rate *= RATE_STEP
     return rows
+
+
+def at_rate(url: str, bodies: Path, rate: int, seconds: float) -> dict[str, Any]:
+    words = [str(HERE / "open_loop.py"), url, str(bodies), str(rate), str(seconds)]
+    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
 
 
 def check(url: str, place: Path) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from footfall.contract import UNKNOWN_TIME
+from footfall.contract import PLAIN_ID, UNKNOWN_TIME
 from footfall_client._exceptions import InvalidRequest
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_K = int(np.iinfo(np.int32).max)
 TIMES = np.iinfo(np.int64)
@@ -74,7 +73,7 @@ def epoch_ms(name: str, time: Any) -> int:
 
 
 def request_id(value: Any) -> str:
-    if not isinstance(value, str) or not REQUEST_ID.fullmatch(value):
+    if not isinstance(value, str) or not PLAIN_ID.fullmatch(value):
         raise InvalidRequest(
             f"request_id is {shortened(value)}, expected at most 128 of A-Z, a-z, 0-9 and ._:/+=@-"
         )

@@ -5,6 +5,7 @@ Every request carries one user. On the wire each tensor has a leading batch axis
 from request to request.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -66,6 +67,8 @@ GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 
 REQUEST_ID = "x-request-id"
 """HTTP header, or metadata of gRPC, with what a request is called; of every answer to an inference."""
+PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""What a request may be called: a log, a header and a trace take it as it is."""
 
 ENSEMBLE = "footfall"
 CANDIDATE_ENSEMBLE = "upcoming"

@@ -42,9 +42,8 @@ class Histories:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Events of each user, int64 [users]."""
-        lengths: NDArray[np.int64] = (
-            self.offsets[1:] - self.offsets[:-1]
-        )  # np.diff takes twice as long of few
+        # np.diff takes twice as long of few.
+        lengths: NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]
         return lengths
 
     def take(self, positions: NDArray[np.int64], offsets: NDArray[np.int64]) -> "Histories":

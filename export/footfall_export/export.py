@@ -34,6 +34,7 @@ from footfall_export.to_onnx import write_onnx
 from footfall_export.to_tensorrt import write_plan
 from footfall_models.device import implementation_on
 from footfall_models.graph import RankerGraph
+from footfall_models.model import SequenceModel
 from footfall_models.weights import CONFIG, WEIGHTS
 from footfall_training.checkpoint import Checkpoint
 
@@ -59,9 +60,10 @@ def export(
     check(say)
     facts, ranker = _facts(checkpoint, options), home.folder / RANKER
     with writing(ranker, "nothing is left of the new version"), aside(home.folder / ASIDE) as folder:
-        parity = _write_version(folder, checkpoint, options, facts)
-        mix = training_mix(checkpoint)
+        model = checkpoint.load_model()
+        mix = training_mix(checkpoint, model)
         mix.save(folder)
+        parity = _write_version(folder, checkpoint, model, options, facts)
         write_manifest(folder, KIND, facts | {"training_mix": mix.facts()})
         number = home.take_in(folder, check)
     return {"version": number, "folder": str(home.version_folder(number)), "parity": parity.as_json()}
@@ -95,7 +97,7 @@ def _built_with(engine: str) -> str:
 
 
 def _write_version(
-    folder: Path, checkpoint: Checkpoint, options: ExportOptions, facts: dict[str, Any]
+    folder: Path, checkpoint: Checkpoint, model: SequenceModel, options: ExportOptions, facts: dict[str, Any]
 ) -> Parity:
     checkpoint.items.save(folder / "items")
     checkpoint.actions.save(folder / "actions")
@@ -104,7 +106,7 @@ def _write_version(
     if RANKER in version.steps and version.backend == "python":
         (folder / "model.py").write_text(adaptor(RANKER))
     _write_engine(folder, checkpoint, options)
-    reference = TorchEngine(checkpoint.load_model(), options.max_top_k, "fp32", "cpu")
+    reference = TorchEngine(model, options.max_top_k, "fp32", "cpu")
     try:
         engine = load_engine(version)
     except NotReadyError as error:

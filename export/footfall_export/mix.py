@@ -7,8 +7,8 @@ from footfall_models.model import SequenceModel
 from footfall_training.checkpoint import Checkpoint
 
 
-def training_mix(checkpoint: Checkpoint) -> TrainingMix:
-    model = checkpoint.load_model()
+def training_mix(checkpoint: Checkpoint, model: SequenceModel) -> TrainingMix:
+    """`model` is the checkpoint's."""
     share = torch.exp(model.item_popularity.double())
     # Add-one smoothed (see train.fill_priors), and of padding there are no events.
     events = torch.round(share / share[0] - 1).long()

@@ -60,9 +60,7 @@ class BsarecEncoder(Encoder):
     sees = "past"
     keeps = "nothing"
     narrows = True
-
-    def layer(self, config: ModelConfig, number: int) -> BsarecLayer:
-        return BsarecLayer(config, number)
+    layer = BsarecLayer
 
 
 def low_pass(length: int) -> Tensor:

@@ -18,9 +18,11 @@ layer's state after the last one, or nothing, so that a grown history is encoded
 class Encoder(nn.ModuleList):
     """Layers that mix the tokens of each history, one after the other. state_width: of a state that is kept.
 
+    layer: what makes one, of the config and its number from 0; it takes tokens [..., width] and a Layout -> tokens.
     narrows: whether a layer computes the states alone that its layout picks, and not all of them.
     """
 
+    layer: ClassVar[type[nn.Module]]
     sees: ClassVar[Sees]
     keeps: ClassVar[Keeps]
     narrows: ClassVar[bool] = False
@@ -28,10 +30,6 @@ class Encoder(nn.ModuleList):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(self.layer(config, number) for number in range(config.num_layers))
         self.state_width = config.width
-
-    def layer(self, config: ModelConfig, number: int) -> nn.Module:
-        """The layer of that number, from 0: tokens [..., width] and a Layout -> tokens."""
-        raise NotImplementedError
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """The states that are asked for: [..., width] of the tokens that the narrowed layout picks."""

@@ -24,6 +24,4 @@ class Gru4recLayer(nn.Module):
 class Gru4recEncoder(Encoder):
     sees = "past"
     keeps = "state"
-
-    def layer(self, config: ModelConfig, number: int) -> Gru4recLayer:
-        return Gru4recLayer(config, number)
+    layer = Gru4recLayer

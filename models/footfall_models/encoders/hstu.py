@@ -47,9 +47,7 @@ class HstuEncoder(Encoder):
     sees = "past"
     keeps = "keys and values"
     narrows = True
-
-    def layer(self, config: ModelConfig, number: int) -> HstuLayer:
-        return HstuLayer(config, number)
+    layer = HstuLayer
 
 
 def position_buckets(max_tokens: int) -> int:

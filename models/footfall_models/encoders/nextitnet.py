@@ -39,9 +39,7 @@ class NextitnetLayer(nn.Module):
 class NextitnetEncoder(Encoder):
     sees = "past"
     keeps = "nothing"
-
-    def layer(self, config: ModelConfig, number: int) -> NextitnetLayer:
-        return NextitnetLayer(config, number)
+    layer = NextitnetLayer
 
 
 def distance_of(convolution: int) -> int:

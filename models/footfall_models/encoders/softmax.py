@@ -38,6 +38,4 @@ class SoftmaxEncoder(Encoder):
     sees = "past"
     keeps = "keys and values"
     narrows = True
-
-    def layer(self, config: ModelConfig, number: int) -> SoftmaxLayer:
-        return SoftmaxLayer(config, number)
+    layer = SoftmaxLayer

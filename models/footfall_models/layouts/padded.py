@@ -71,9 +71,8 @@ class PaddedLayout:
     def filter(self, tokens: Tensor, weight: Tensor) -> Tensor:
         place = torch.arange(tokens.shape[1], device=tokens.device)
         last = (self.length.long() - 1).clamp(min=0)
-        distance = (last if self.picks else place).unsqueeze(
-            -1
-        ) - place  # [users or none, tokens or 1, length]
+        # [users or none, tokens or 1, length]
+        distance = (last if self.picks else place).unsqueeze(-1) - place
         share = torch.where(distance >= 0, weight[distance.clamp(0, len(weight) - 1)], 0)
         return torch.matmul(share.to(tokens.dtype).view(-1, *distance.shape[-2:]), tokens)
 

@@ -52,10 +52,8 @@ async def keep(opening: Opening) -> None:
     while not callers.drain():
         await asyncio.sleep(1)
         callers.look()
-    for listens in (
-        http,
-        grpc,
-    ):  # the keeper's too: who comes now is refused by the system, and goes elsewhere
+    # The keeper's too: who comes now is refused by the system, and goes elsewhere.
+    for listens in (http, grpc):
         listens.shutdown(socket.SHUT_RDWR)
     callers.tell_drained()
     await asyncio.Event().wait()  # what was written is still being read

@@ -6,10 +6,7 @@ from functools import partial
 from footfall.contract import REQUEST_ID
 from footfall_serving.door.callers import Callers
 from footfall_serving.door.grpc.arrival import Arrival
-from footfall_serving.door.grpc.endpoint import (
-    HEADER_TABLE_SIZE,
-    payload_of,
-)
+from footfall_serving.door.grpc.endpoint import HEADER_TABLE_SIZE, payload_of
 from footfall_serving.door.grpc.flow import Flow
 from footfall_serving.door.grpc.frames import (
     DATA,
@@ -28,7 +25,7 @@ from footfall_serving.door.grpc.frames import (
 )
 from footfall_serving.door.grpc.headers import TABLE_BYTES, Headers
 from footfall_serving.door.grpc.inference import who
-from footfall_serving.door.grpc.literal import literal
+from footfall_serving.door.grpc.literal import TABLE_EMPTIED, literal
 from footfall_serving.door.grpc.refused import (
     PADDED_DATA,
     TOO_LATE,
@@ -40,14 +37,9 @@ from footfall_serving.door.grpc.refused import (
 )
 from footfall_serving.door.grpc.stream import INFERENCE, PREFIX, Stream
 from footfall_serving.door.grpc.upstream import Upstream
-from footfall_serving.door.limits import (
-    MAX_SECONDS,
-    STREAM_BYTES,
-)
+from footfall_serving.door.limits import MAX_SECONDS, STREAM_BYTES
 from footfall_serving.door.rollout import GRPC, NAMED, renamed
 
-TABLE_EMPTIED = b"\x20"
-"""The first that is to be said of headers to who wants a smaller table."""
 YES, NO = b"\0\0\0\0\x02\x08\x01", b"\0"
 """What all of an answer says of who is ready or serves, in the field 1, and what its last byte says of who is not."""
 
@@ -139,9 +131,7 @@ class Connection(Arrival):
         stream = self.streams.get(number)
         if number > self._last_stream and number & 1:
             self._last_stream = number
-            stream = self.streams[number] = Stream(
-                self, self.outlet.open(number), self._callers.seen, ended=False
-            )
+            stream = self.streams[number] = Stream(self, self.outlet.open(number), self._callers.seen)
             refused = refused if self._hold(STREAM_BYTES) else TOO_MUCH
         elif stream is not None:
             refused = TRAILERS

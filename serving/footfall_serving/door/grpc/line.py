@@ -23,6 +23,7 @@ from footfall_serving.door.grpc.frames import (
     block_of,
     headers_frames,
 )
+from footfall_serving.door.grpc.literal import TABLE_EMPTIED
 from footfall_serving.door.grpc.stream import Stream
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 LARGEST_FRAME = 2**24 + HEAD.size
 TO_SERVER = {HEADER_TABLE_SIZE: 0, INITIAL_WINDOW_SIZE: LARGEST_WINDOW}
 """Without a table of headers each block of them can be read alone, by any caller."""
-TABLE_EMPTIED = b"\x20"
-"""How the server begins its first block, as it was told to."""
 
 
 class Line(Endpoint):

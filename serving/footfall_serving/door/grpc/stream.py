@@ -55,7 +55,7 @@ class Stream:
         "up",
     )
 
-    def __init__(self, caller: "Connection", down: Flow, seen: Seen, *, ended: bool) -> None:
+    def __init__(self, caller: "Connection", down: Flow, seen: Seen) -> None:
         self._seen, self.id = seen, ""
         self.inference: Asked | None = None
         self.caller: Connection | None = caller
@@ -63,8 +63,7 @@ class Stream:
         self.line: Line | None = None
         self.up: Flow | None = None
         self.down = down
-        self.begun = self.told = self.asks = False
-        self.ended = ended
+        self.begun = self.ended = self.told = self.asks = False
         self.turn: Turn | None = None
         self.kept: list[bytes] = []
         self.held = STREAM_BYTES
